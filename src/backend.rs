@@ -1,0 +1,209 @@
+//! Backends: where entries are kept. One trait, bytes in and bytes out.
+
+#[cfg(feature = "memory")]
+pub mod memory;
+pub mod null;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{Entry, Key, KeyRef, Result, Timestamp};
+
+/// Where a [`Cache`](crate::Cache) keeps its entries.
+///
+/// A backend sees keys, entries and times, nothing else: not what a value means, not HTTP. The contract below is what
+/// `larder::testing::suite` (feature `testing`) checks, by the capabilities that the backend declares.
+///
+/// * **Order and length.** The `*_many` verbs answer with one result per key, in the order of the keys, duplicates too.
+/// * **Expiry.** An entry is never returned at or after its [`expires_at`](Entry::expires_at). A server that expires
+///   more coarsely rounds the TTL up, never to "no expiry"; the cache checks the entry's own time on every read.
+/// * **Atomicity.** [`PutMode::IfAbsent`], [`PutMode::IfVersion`], [`delete_if`](Self::delete_if) and
+///   [`increment`](Self::increment) are one atomic step each, for every client of the same server.
+/// * **Cancel safety.** Dropping any of the futures leaves the backend usable; the operation may have happened or not.
+/// * **What cannot be done** is answered with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), and
+///   [`capabilities`](Self::capabilities) says so beforehand.
+/// * **After [`close`](Self::close)** every verb is an [`ErrorKind::Closed`](crate::ErrorKind::Closed) error.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// The name in settings, errors and statistics: short, lower-case.
+    fn name(&self) -> &'static str;
+
+    /// What this backend can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Looks `key` up without waiting, where the backend can. [`Peek::Ask`] sends the caller to [`get`](Self::get).
+    ///
+    /// This is the path of every hit in memory: no allocation, no future.
+    fn peek(&self, key: KeyRef<'_>, now: Timestamp) -> Peek;
+
+    /// The live entry under `key`.
+    async fn get(&self, key: &Key) -> Result<Option<Entry>>;
+
+    /// The live entries under `keys`, in their order.
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>>;
+
+    /// Keeps `entry` under `key`, and says whether it did: `false` when `mode` forbade it, or when the backend has no
+    /// room for an entry of that size.
+    async fn put(&self, key: &Key, entry: Entry, mode: PutMode) -> Result<bool>;
+
+    /// Keeps several entries, each as [`put`](Self::put) would.
+    async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>>;
+
+    /// Whether a live entry is under `key`.
+    async fn contains(&self, key: &Key) -> Result<bool>;
+
+    /// Removes the entry under `key`, and says whether there was a live one.
+    async fn delete(&self, key: &Key) -> Result<bool>;
+
+    /// Removes several entries, each as [`delete`](Self::delete) would.
+    async fn delete_many(&self, keys: &[Key]) -> Result<Vec<bool>>;
+
+    /// Removes the entry under `key` if its version is still `version`.
+    async fn delete_if(&self, key: &Key, version: u64) -> Result<bool>;
+
+    /// Lets the entry under `key` end `ttl` from now (`None`: never), and says whether there was a live one.
+    async fn touch(&self, key: &Key, ttl: Option<Duration>) -> Result<bool>;
+
+    /// Adds `delta` to the counter under `key` and returns the sum. An absent counter starts at zero and ends after
+    /// `ttl`; one that is there keeps its end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) where a value is under the key,
+    /// [`ErrorKind::Overflow`](crate::ErrorKind::Overflow) where the sum is no `i64`; nothing is changed then.
+    async fn increment(&self, key: &Key, delta: i64, ttl: Option<Duration>) -> Result<i64>;
+
+    /// Ends every entry of `namespace` at once, and none of any other. The cost does not grow with the number of
+    /// entries; their space is reclaimed by [`remove_expired`](Self::remove_expired).
+    async fn clear(&self, namespace: &str) -> Result<()>;
+
+    /// Reclaims the space of up to `limit` entries that have ended, and says of how many.
+    async fn remove_expired(&self, limit: usize) -> Result<usize>;
+
+    /// Asks the server for a sign of life.
+    async fn ping(&self) -> Result<()>;
+
+    /// Ends background work and gives connections back. A second call does nothing.
+    async fn close(&self) -> Result<()>;
+
+    /// Entries and bytes held, where the backend can tell without counting.
+    fn usage(&self) -> Option<Usage>;
+}
+
+/// What [`Backend::peek`] found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Peek {
+    /// A live entry.
+    Hit(Entry),
+    /// Surely nothing.
+    Miss,
+    /// Only [`Backend::get`] can tell.
+    Ask,
+}
+
+/// Under which condition an entry is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PutMode {
+    /// Always: what is there is replaced.
+    #[default]
+    Always,
+    /// Only where no live entry is.
+    IfAbsent,
+    /// Only where the live entry has this [`version`](Entry::version).
+    IfVersion(u64),
+}
+
+/// Entries and bytes a backend holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Entries, some of which may have expired without having been reclaimed yet.
+    pub entries: u64,
+    /// Bytes of keys, headers, payloads and decoded forms.
+    pub bytes: u64,
+}
+
+impl Usage {
+    /// A reading of `entries` that take `bytes`.
+    pub const fn new(entries: u64, bytes: u64) -> Self {
+        Self { entries, bytes }
+    }
+}
+
+/// What a backend can do. Everything is off in [`NONE`](Self::NONE); a backend switches on what it has.
+///
+/// # Examples
+///
+/// ```
+/// use larder::Capabilities;
+///
+/// let capabilities = Capabilities { counters: true, ..Capabilities::NONE };
+/// assert!(!capabilities.versions);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Keeps what it is given; only the null backend does not.
+    pub stores: bool,
+    /// [`Backend::increment`].
+    pub counters: bool,
+    /// [`PutMode::IfAbsent`].
+    pub if_absent: bool,
+    /// [`PutMode::IfVersion`] and [`Backend::delete_if`].
+    pub versions: bool,
+    /// [`Backend::touch`].
+    pub touch: bool,
+    /// [`Backend::clear`].
+    pub clear: bool,
+    /// [`Backend::remove_expired`]; backends whose server reclaims by itself need none.
+    pub remove_expired: bool,
+    /// Other processes see the same entries.
+    pub shared: bool,
+    /// Entries outlive this process.
+    pub persistent: bool,
+    /// The finest TTL the server keeps; the entry's own expiry is exact to a millisecond whatever this is.
+    pub ttl_resolution: Duration,
+    /// The largest payload that can be kept, in bytes; `None` where only memory limits it.
+    pub max_value_len: Option<usize>,
+}
+
+impl Capabilities {
+    /// A backend that can do nothing.
+    pub const NONE: Self = Self {
+        stores: false,
+        counters: false,
+        if_absent: false,
+        versions: false,
+        touch: false,
+        clear: false,
+        remove_expired: false,
+        shared: false,
+        persistent: false,
+        ttl_resolution: Duration::from_millis(1),
+        max_value_len: None,
+    };
+}
+
+impl fmt::Debug for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = [
+            (self.stores, "stores"),
+            (self.counters, "counters"),
+            (self.if_absent, "if_absent"),
+            (self.versions, "versions"),
+            (self.touch, "touch"),
+            (self.clear, "clear"),
+            (self.remove_expired, "remove_expired"),
+            (self.shared, "shared"),
+            (self.persistent, "persistent"),
+        ];
+        f.write_str("Capabilities(")?;
+        for (_, name) in flags.iter().filter(|(on, _)| *on) {
+            write!(f, "{name} ")?;
+        }
+        write!(f, "ttl_resolution: {:?}, max_value_len: ", self.ttl_resolution)?;
+        write!(f, "{:?})", self.max_value_len)
+    }
+}

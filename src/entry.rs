@@ -1,0 +1,251 @@
+//! Entries: what a backend keeps under a key.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{CodecId, Error, ErrorKind, Result, Timestamp};
+
+const MAGIC: u8 = 0xC5;
+const FORMAT: u8 = 1;
+const NEVER: u64 = (1 << 48) - 1;
+
+/// What a backend keeps under a key: payload bytes, the codec that made them, and the times it lives between.
+///
+/// A backend that lives on a server stores [`to_bytes`](Self::to_bytes) and reads [`from_bytes`](Self::from_bytes);
+/// the header adds [`HEADER_LEN`](Self::HEADER_LEN) bytes to the payload. A backend in process can keep the entry as
+/// it is. Cloning costs one atomic increment, and clones share the decoded form of the payload.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::{CodecId, Entry, Timestamp};
+///
+/// let now = Timestamp::from_secs(1_000);
+/// let entry = Entry::new(CodecId::JSON, "[1,2]", now).with_ttl(Some(Duration::from_secs(60)), now);
+/// let read = Entry::from_bytes(entry.to_bytes())?;
+/// assert_eq!(read.payload(), "[1,2]");
+/// assert_eq!(read.expires_at(), Some(Timestamp::from_secs(1_060)));
+/// # Ok::<(), larder::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Entry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    codec: CodecId,
+    created_at: Timestamp,
+    /// Milliseconds since the epoch, [`NEVER`] for an entry without an end.
+    expires_at: u64,
+    version: u64,
+    payload: Bytes,
+    decoded: OnceLock<Decoded>,
+    decoded_weight: usize,
+    /// Belongs to the memory backend: the latest clearing that the entry is known to have survived.
+    epoch: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct Decoded {
+    codec: CodecId,
+    value: Arc<dyn Any + Send + Sync>,
+}
+
+impl Clone for Inner {
+    fn clone(&self) -> Self {
+        Self {
+            payload: self.payload.clone(),
+            decoded: self.decoded.clone(),
+            epoch: AtomicU64::new(self.epoch.load(Ordering::Relaxed)),
+            ..*self
+        }
+    }
+}
+
+impl Entry {
+    /// The bytes that an entry takes on a server beside its payload: magic, format version, codec, a reserved byte, and
+    /// the times of creation and expiry in 48 bits each.
+    pub const HEADER_LEN: usize = 16;
+
+    /// An entry that never expires, with `payload` as `codec` made it.
+    pub fn new(codec: CodecId, payload: impl Into<Bytes>, now: Timestamp) -> Self {
+        let payload = payload.into();
+        Self(Arc::new(Inner {
+            codec,
+            created_at: now,
+            expires_at: NEVER,
+            version: 0,
+            decoded_weight: payload.len(),
+            payload,
+            decoded: OnceLock::new(),
+            epoch: AtomicU64::new(0),
+        }))
+    }
+
+    /// A counter that never expires.
+    pub fn counter(value: i64, now: Timestamp) -> Self {
+        Self::new(CodecId::COUNTER, value.to_string(), now)
+    }
+
+    /// The same entry, ending `ttl` from `now`; `None` never ends it.
+    #[must_use]
+    pub fn with_ttl(self, ttl: Option<Duration>, now: Timestamp) -> Self {
+        self.with_expires_at(ttl.map(|ttl| now + ttl))
+    }
+
+    /// The same entry, ending at `expires_at`; `None` never ends it.
+    #[must_use]
+    pub fn with_expires_at(self, expires_at: Option<Timestamp>) -> Self {
+        self.change(|inner| {
+            inner.expires_at = expires_at.map_or(NEVER, |at| at.as_millis().min(NEVER - 1));
+        })
+    }
+
+    /// The same entry with the version that its backend gave it.
+    #[must_use]
+    pub fn with_version(self, version: u64) -> Self {
+        self.change(|inner| inner.version = version)
+    }
+
+    /// The same entry with its decoded form beside the bytes. `weight` is the decoded form's size in memory.
+    pub(crate) fn with_decoded<T: Send + Sync + 'static>(
+        self,
+        value: Arc<T>,
+        weight: usize,
+    ) -> Self {
+        self.change(|inner| {
+            inner.decoded_weight = weight;
+            inner.decoded = OnceLock::from(Decoded { codec: inner.codec, value });
+        })
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// The bytes of the value, as its codec made them.
+    pub fn payload(&self) -> &Bytes {
+        &self.0.payload
+    }
+
+    /// The codec that made the payload.
+    pub fn codec(&self) -> CodecId {
+        self.0.codec
+    }
+
+    /// When the entry was made.
+    pub fn created_at(&self) -> Timestamp {
+        self.0.created_at
+    }
+
+    /// When the entry ends; `None` for never.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        (self.0.expires_at != NEVER).then(|| Timestamp::from_millis(self.0.expires_at))
+    }
+
+    /// Whether the entry's time is over at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.0.expires_at <= now.as_millis() && self.0.expires_at != NEVER
+    }
+
+    /// The time left at `now`; `None` for an entry that never expires.
+    pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
+        self.expires_at().map(|at| at.since(now))
+    }
+
+    /// The version the backend gave the entry, for [`PutMode::IfVersion`](crate::PutMode::IfVersion).
+    pub fn version(&self) -> u64 {
+        self.0.version
+    }
+
+    /// The value of a counter.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WrongType`] for an entry that holds a value.
+    pub fn as_counter(&self) -> Result<i64> {
+        let text = (self.codec() == CodecId::COUNTER).then(|| std::str::from_utf8(self.payload()));
+        match text.map(|text| text.ok().and_then(|text| text.parse().ok())) {
+            Some(Some(value)) => Ok(value),
+            Some(None) => Err(Error::new(ErrorKind::Decode, "the stored counter is not a number")),
+            None => Err(Error::new(ErrorKind::WrongType, "the key holds a value, not a counter")),
+        }
+    }
+
+    /// The entry as one byte string for a server. Copies the payload.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(Self::HEADER_LEN + self.payload().len());
+        bytes.put_slice(&[MAGIC, FORMAT, self.codec().as_u8(), 0]);
+        bytes.put_uint(self.0.created_at.as_millis().min(NEVER), 6);
+        bytes.put_uint(self.0.expires_at, 6);
+        bytes.put_slice(self.payload());
+        bytes.freeze()
+    }
+
+    /// The entry that [`to_bytes`](Self::to_bytes) wrote; its payload is a slice of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`] for bytes that are not an entry of this format. A backend passes it on and the cache takes
+    /// the entry for absent.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
+        let bytes: Bytes = bytes.into();
+        let damaged = || Error::new(ErrorKind::Decode, "the stored bytes are not a larder entry");
+        let header: &[u8; Self::HEADER_LEN] = bytes.first_chunk().ok_or_else(damaged)?;
+        let [MAGIC, FORMAT, codec, 0, times @ ..] = header else { return Err(damaged()) };
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        let codec = CodecId::from_u8(*codec);
+        let created_at = Timestamp::from_millis(number(&times[..6]));
+        let expires_at = number(&times[6..]);
+        let entry = Self::new(codec, bytes.slice(Self::HEADER_LEN..), created_at);
+        Ok(entry.change(|inner| inner.expires_at = expires_at))
+    }
+
+    /// What the entry takes in memory, in bytes: the payload, its decoded form, and the bookkeeping of both.
+    pub fn weight(&self) -> usize {
+        size_of::<Inner>() + self.0.payload.len() + self.0.decoded_weight
+    }
+
+    /// The decoded form, if it is there and of this type.
+    pub(crate) fn decoded<T: Send + Sync + 'static>(&self, codec: CodecId) -> Option<&T> {
+        let decoded = self.0.decoded.get().filter(|decoded| decoded.codec == codec)?;
+        decoded.value.downcast_ref()
+    }
+
+    /// The decoded form, if it is there and of this type, to keep.
+    pub(crate) fn decoded_shared<T: Send + Sync + 'static>(&self, codec: CodecId) -> Option<Arc<T>> {
+        let decoded = self.0.decoded.get().filter(|decoded| decoded.codec == codec)?;
+        Arc::downcast(decoded.value.clone()).ok()
+    }
+
+    /// Keeps a decoded form for the next reader, unless one of another type is there already.
+    pub(crate) fn keep_decoded<T: Send + Sync + 'static>(&self, codec: CodecId, value: &Arc<T>) {
+        let _ = self.0.decoded.set(Decoded { codec, value: value.clone() });
+    }
+
+    pub(crate) fn epoch(&self) -> &AtomicU64 {
+        &self.0.epoch
+    }
+}
+
+/// Shows sizes and times, never the payload.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("codec", &self.codec())
+            .field("bytes", &self.payload().len())
+            .field("created_at", &self.created_at())
+            .field("expires_at", &self.expires_at())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,323 @@
+//! Keys: a namespace, an optional bucket, and a name, encoded so that no two different keys meet.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use smallvec::SmallVec;
+
+/// Ends the head of an encoded key; everything after the first one is the name, as it is.
+const END: u8 = b':';
+const SPACE: u8 = b'@';
+const BUCKET: u8 = b'/';
+const ESCAPE: u8 = b'%';
+
+/// What kind of entry lives under a key, so that a handler's key never meets one of the HTTP layer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeySpace {
+    /// Values and counters of [`Cache`](crate::Cache).
+    Value,
+    /// Responses stored by [`CacheLayer`](crate::CacheLayer).
+    Response,
+}
+
+impl KeySpace {
+    const fn mark(self) -> &'static [u8] {
+        match self {
+            Self::Value => b"",
+            Self::Response => b"http",
+        }
+    }
+}
+
+/// An owned key: a namespace, an optional bucket within it, and a name of any bytes.
+///
+/// It is held as one encoded byte string, the one that servers see: `namespace:name`, `namespace/bucket:name` for
+/// buckets, `namespace@http:name` for stored responses, with `%`, `:`, `/` and `@` escaped in namespace and bucket.
+/// The encoding is injective: two different keys never share one encoded form. Cloning costs one atomic increment.
+///
+/// # Examples
+///
+/// ```
+/// use larder::Key;
+///
+/// let key = Key::new("shop", None, "user:7");
+/// assert_eq!(key.encoded(), b"shop:user:7");
+/// assert_eq!(key.namespace(), "shop");
+/// assert_eq!(key.name(), b"user:7");
+/// assert_ne!(key, Key::new("shop:user", None, "7"));
+/// ```
+#[derive(Clone)]
+pub struct Key(Arc<[u8]>);
+
+impl Key {
+    /// The key of the value called `name` in `namespace`, and in `bucket` when one is given.
+    pub fn new(namespace: &str, bucket: Option<&str>, name: impl AsRef<[u8]>) -> Self {
+        KeyHead::new(namespace, KeySpace::Value, bucket).key(name.as_ref()).to_key()
+    }
+
+    /// The whole key as the bytes that a server stores it under.
+    pub fn encoded(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The namespace that [`Backend::clear`](crate::Backend::clear) ends as a whole.
+    pub fn namespace(&self) -> Cow<'_, str> {
+        self.as_key_ref().namespace()
+    }
+
+    /// The kind of entry under this key.
+    pub fn space(&self) -> KeySpace {
+        self.as_key_ref().space()
+    }
+
+    /// The bucket, when the key is of a field in one.
+    pub fn bucket(&self) -> Option<Cow<'_, str>> {
+        self.as_key_ref().bucket()
+    }
+
+    /// The name, as it was given.
+    pub fn name(&self) -> &[u8] {
+        self.as_key_ref().name()
+    }
+
+    /// The same key, borrowed.
+    pub fn as_key_ref(&self) -> KeyRef<'_> {
+        KeyRef(&self.0)
+    }
+}
+
+/// A borrowed [`Key`], made without an allocation for look-ups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyRef<'a>(&'a [u8]);
+
+impl<'a> KeyRef<'a> {
+    /// The whole key as the bytes that a server stores it under.
+    pub fn encoded(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The namespace that [`Backend::clear`](crate::Backend::clear) ends as a whole.
+    pub fn namespace(&self) -> Cow<'a, str> {
+        unescape(self.encoded_namespace())
+    }
+
+    /// The kind of entry under this key.
+    pub fn space(&self) -> KeySpace {
+        match self.head()[self.encoded_namespace().len()..].strip_prefix(&[SPACE]) {
+            Some(rest) if rest.split(|&byte| byte == BUCKET).next() == Some(b"http") => {
+                KeySpace::Response
+            }
+            _ => KeySpace::Value,
+        }
+    }
+
+    /// The bucket, when the key is of a field in one.
+    pub fn bucket(&self) -> Option<Cow<'a, str>> {
+        let head = self.head();
+        let start = head.iter().position(|&byte| byte == BUCKET)?;
+        Some(unescape(&head[start + 1..]))
+    }
+
+    /// The name, as it was given.
+    pub fn name(&self) -> &'a [u8] {
+        &self.0[self.head().len() + 1..]
+    }
+
+    /// An owned copy: one allocation.
+    pub fn to_key(&self) -> Key {
+        Key(Arc::from(self.0))
+    }
+
+    fn head(&self) -> &'a [u8] {
+        let end = self.0.iter().position(|&byte| byte == END);
+        &self.0[..end.expect("every key is made by KeyHead, which ends the head")]
+    }
+
+    pub(crate) fn encoded_namespace(&self) -> &'a [u8] {
+        let end = self.0.iter().position(|byte| [END, SPACE, BUCKET].contains(byte));
+        &self.0[..end.expect("every key is made by KeyHead, which ends the head")]
+    }
+}
+
+/// The part of a key that a handle knows beforehand, encoded once.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct KeyHead(Box<[u8]>);
+
+impl KeyHead {
+    pub(crate) fn new(namespace: &str, space: KeySpace, bucket: Option<&str>) -> Self {
+        let mut head = encode_namespace(namespace);
+        if space != KeySpace::Value {
+            head.push(SPACE);
+            head.extend_from_slice(space.mark());
+        }
+        if let Some(bucket) = bucket {
+            head.push(BUCKET);
+            escape(bucket, &mut head);
+        }
+        head.push(END);
+        Self(head.into())
+    }
+
+    /// The key of `name` under this head, without an allocation for names of ordinary length.
+    pub(crate) fn key(&self, name: &[u8]) -> KeyBuf {
+        let mut buffer = self.start();
+        buffer.push(name);
+        buffer
+    }
+
+    /// A key whose name is pushed in parts.
+    pub(crate) fn start(&self) -> KeyBuf {
+        let mut bytes = SmallVec::new();
+        bytes.extend_from_slice(&self.0);
+        KeyBuf(bytes)
+    }
+}
+
+/// A key under construction, on the stack up to 192 bytes.
+#[derive(Clone)]
+pub(crate) struct KeyBuf(SmallVec<[u8; 192]>);
+
+impl KeyBuf {
+    pub(crate) fn push(&mut self, part: &[u8]) {
+        self.0.extend_from_slice(part);
+    }
+
+    pub(crate) fn push_lowercase(&mut self, part: &[u8]) {
+        let start = self.0.len();
+        self.push(part);
+        self.0[start..].make_ascii_lowercase();
+    }
+
+    pub(crate) fn as_key_ref(&self) -> KeyRef<'_> {
+        KeyRef(&self.0)
+    }
+
+    pub(crate) fn to_key(&self) -> Key {
+        self.as_key_ref().to_key()
+    }
+}
+
+/// A namespace in the form it has within keys.
+pub(crate) fn encode_namespace(namespace: &str) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(namespace.len() + 16);
+    escape(namespace, &mut encoded);
+    encoded
+}
+
+fn escape(text: &str, into: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in text.as_bytes() {
+        if [END, SPACE, BUCKET, ESCAPE].contains(&byte) {
+            let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+            into.push(ESCAPE);
+            into.extend_from_slice(&digits);
+        } else {
+            into.push(byte);
+        }
+    }
+}
+
+fn unescape(encoded: &[u8]) -> Cow<'_, str> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as u8;
+    if !encoded.contains(&ESCAPE) {
+        return String::from_utf8_lossy(encoded);
+    }
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while let [first, tail @ ..] = rest {
+        match (first, tail) {
+            (&ESCAPE, [high, low, tail @ ..]) => {
+                bytes.push(digit(*high) << 4 | digit(*low));
+                rest = tail;
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned().into()
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_key_ref().hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.0);
+    }
+}
+
+impl equivalent::Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self.0 == *key.0
+    }
+}
+
+/// Shows the namespace and the length of the name only: a name can hold what must not reach a log.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_key_ref().fmt(f)
+    }
+}
+
+impl fmt::Debug for KeyRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, {} bytes)", self.namespace(), self.name().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_encoded_key_gives_back_its_parts(
+            namespace in ".*", bucket in proptest::option::of(".*"), name: Vec<u8>, response: bool,
+        ) {
+            let space = if response { KeySpace::Response } else { KeySpace::Value };
+            let head = KeyHead::new(&namespace, space, bucket.as_deref());
+            let key = head.key(&name).to_key();
+            prop_assert_eq!(key.namespace(), namespace.as_str());
+            prop_assert_eq!(key.bucket().as_deref(), bucket.as_deref());
+            prop_assert_eq!(key.space(), space);
+            prop_assert_eq!(key.name(), &name[..]);
+        }
+    }
+
+    #[test]
+    fn debug_does_not_show_the_name() {
+        assert_eq!(format!("{:?}", Key::new("shop", None, "token-s3cret")), "Key(shop, 12 bytes)");
+    }
+}
