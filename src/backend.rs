@@ -1,8 +1,8 @@
 //! Backends: where entries are kept. One trait, bytes in and bytes out.
 
 #[cfg(feature = "memory")]
-pub mod memory;
-pub mod null;
+pub(crate) mod memory;
+pub(crate) mod null;
 
 use std::{fmt, time::Duration};
 
@@ -203,7 +203,11 @@ impl fmt::Debug for Capabilities {
         for (_, name) in flags.iter().filter(|(on, _)| *on) {
             write!(f, "{name} ")?;
         }
-        write!(f, "ttl_resolution: {:?}, max_value_len: ", self.ttl_resolution)?;
+        write!(
+            f,
+            "ttl_resolution: {:?}, max_value_len: ",
+            self.ttl_resolution
+        )?;
         write!(f, "{:?})", self.max_value_len)
     }
 }

@@ -65,7 +65,10 @@ impl std::ops::Add<Duration> for Timestamp {
     /// Saturates at the end of time, and rounds parts of a millisecond up, so that a TTL is never cut to nothing.
     fn add(self, duration: Duration) -> Self {
         let millis = duration.as_nanos().div_ceil(1_000_000);
-        Self(self.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -96,7 +99,9 @@ fn now() -> Timestamp {
 #[cold]
 fn anchor() {
     let monotonic = nanos_since_start(Instant::now());
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let wall = i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX);
     OFFSET.store(wall - monotonic, Ordering::Relaxed);
     ANCHORED.store(monotonic, Ordering::Release);
@@ -116,7 +121,10 @@ mod tests {
 
     #[test]
     fn agrees_with_the_system_clock() {
-        let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let system = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_millis() as u64;
         assert!(Timestamp::now().as_millis().abs_diff(system) < 1_000);
     }
 
@@ -131,6 +139,9 @@ mod tests {
 
     #[test]
     fn a_part_of_a_millisecond_rounds_up() {
-        assert_eq!((Timestamp::from_millis(5) + Duration::from_nanos(1)).as_millis(), 6);
+        assert_eq!(
+            (Timestamp::from_millis(5) + Duration::from_nanos(1)).as_millis(),
+            6
+        );
     }
 }

@@ -124,8 +124,16 @@ impl Entry {
     ) -> Self {
         self.change(|inner| {
             inner.decoded_weight = weight;
-            inner.decoded = OnceLock::from(Decoded { codec: inner.codec, value });
+            inner.decoded = OnceLock::from(Decoded {
+                codec: inner.codec,
+                value,
+            });
         })
+    }
+
+    #[cfg(feature = "memory")]
+    pub(crate) fn with_epoch(self, epoch: u64) -> Self {
+        self.change(|inner| inner.epoch = AtomicU64::new(epoch))
     }
 
     fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -177,8 +185,14 @@ impl Entry {
         let text = (self.codec() == CodecId::COUNTER).then(|| std::str::from_utf8(self.payload()));
         match text.map(|text| text.ok().and_then(|text| text.parse().ok())) {
             Some(Some(value)) => Ok(value),
-            Some(None) => Err(Error::new(ErrorKind::Decode, "the stored counter is not a number")),
-            None => Err(Error::new(ErrorKind::WrongType, "the key holds a value, not a counter")),
+            Some(None) => Err(Error::new(
+                ErrorKind::Decode,
+                "the stored counter is not a number",
+            )),
+            None => Err(Error::new(
+                ErrorKind::WrongType,
+                "the key holds a value, not a counter",
+            )),
         }
     }
 
@@ -202,8 +216,14 @@ impl Entry {
         let bytes: Bytes = bytes.into();
         let damaged = || Error::new(ErrorKind::Decode, "the stored bytes are not a larder entry");
         let header: &[u8; Self::HEADER_LEN] = bytes.first_chunk().ok_or_else(damaged)?;
-        let [MAGIC, FORMAT, codec, 0, times @ ..] = header else { return Err(damaged()) };
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        let [MAGIC, FORMAT, codec, 0, times @ ..] = header else {
+            return Err(damaged());
+        };
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+        };
         let codec = CodecId::from_u8(*codec);
         let created_at = Timestamp::from_millis(number(&times[..6]));
         let expires_at = number(&times[6..]);
@@ -218,21 +238,36 @@ impl Entry {
 
     /// The decoded form, if it is there and of this type.
     pub(crate) fn decoded<T: Send + Sync + 'static>(&self, codec: CodecId) -> Option<&T> {
-        let decoded = self.0.decoded.get().filter(|decoded| decoded.codec == codec)?;
+        let decoded = self
+            .0
+            .decoded
+            .get()
+            .filter(|decoded| decoded.codec == codec)?;
         decoded.value.downcast_ref()
     }
 
     /// The decoded form, if it is there and of this type, to keep.
-    pub(crate) fn decoded_shared<T: Send + Sync + 'static>(&self, codec: CodecId) -> Option<Arc<T>> {
-        let decoded = self.0.decoded.get().filter(|decoded| decoded.codec == codec)?;
+    pub(crate) fn decoded_shared<T: Send + Sync + 'static>(
+        &self,
+        codec: CodecId,
+    ) -> Option<Arc<T>> {
+        let decoded = self
+            .0
+            .decoded
+            .get()
+            .filter(|decoded| decoded.codec == codec)?;
         Arc::downcast(decoded.value.clone()).ok()
     }
 
     /// Keeps a decoded form for the next reader, unless one of another type is there already.
     pub(crate) fn keep_decoded<T: Send + Sync + 'static>(&self, codec: CodecId, value: &Arc<T>) {
-        let _ = self.0.decoded.set(Decoded { codec, value: value.clone() });
+        let _ = self.0.decoded.set(Decoded {
+            codec,
+            value: value.clone(),
+        });
     }
 
+    #[cfg(feature = "memory")]
     pub(crate) fn epoch(&self) -> &AtomicU64 {
         &self.0.epoch
     }

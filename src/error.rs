@@ -61,7 +61,12 @@ struct Inner {
 impl Error {
     /// An error of `kind` with a message: lower-case, without a full stop, without secrets.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Inner { kind, place: None, message: message.into(), source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            place: None,
+            message: message.into(),
+            source: None,
+        }))
     }
 
     /// The same error, saying which backend and which of its operations failed.
@@ -80,7 +85,11 @@ impl Error {
 
     /// An [`ErrorKind::Unsupported`] error for an operation that `backend` does not have.
     pub fn unsupported(backend: impl Into<Cow<'static, str>>, operation: &'static str) -> Self {
-        Self::new(ErrorKind::Unsupported, "this backend cannot do it; see its capabilities()").on(backend, operation)
+        Self::new(
+            ErrorKind::Unsupported,
+            "this backend cannot do it; see its capabilities()",
+        )
+        .on(backend, operation)
     }
 
     /// What went wrong.
@@ -113,7 +122,9 @@ impl fmt::Debug for Error {
         let mut debug = f.debug_struct("Error");
         debug.field("kind", &self.0.kind);
         if let Some((backend, operation)) = &self.0.place {
-            debug.field("backend", backend).field("operation", operation);
+            debug
+                .field("backend", backend)
+                .field("operation", operation);
         }
         debug.field("message", &self.0.message);
         if let Some(source) = &self.0.source {

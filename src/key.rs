@@ -57,7 +57,9 @@ pub struct Key(Arc<[u8]>);
 impl Key {
     /// The key of the value called `name` in `namespace`, and in `bucket` when one is given.
     pub fn new(namespace: &str, bucket: Option<&str>, name: impl AsRef<[u8]>) -> Self {
-        KeyHead::new(namespace, KeySpace::Value, bucket).key(name.as_ref()).to_key()
+        KeyHead::new(namespace, KeySpace::Value, bucket)
+            .key(name.as_ref())
+            .to_key()
     }
 
     /// The whole key as the bytes that a server stores it under.
@@ -139,7 +141,10 @@ impl<'a> KeyRef<'a> {
     }
 
     pub(crate) fn encoded_namespace(&self) -> &'a [u8] {
-        let end = self.0.iter().position(|byte| [END, SPACE, BUCKET].contains(byte));
+        let end = self
+            .0
+            .iter()
+            .position(|byte| [END, SPACE, BUCKET].contains(byte));
         &self.0[..end.expect("every key is made by KeyHead, which ends the head")]
     }
 }
@@ -318,6 +323,9 @@ mod tests {
 
     #[test]
     fn debug_does_not_show_the_name() {
-        assert_eq!(format!("{:?}", Key::new("shop", None, "token-s3cret")), "Key(shop, 12 bytes)");
+        assert_eq!(
+            format!("{:?}", Key::new("shop", None, "token-s3cret")),
+            "Key(shop, 12 bytes)"
+        );
     }
 }

@@ -1,5 +1,13 @@
 //! larder
-mod backend; mod clock; mod key; mod entry; pub mod codec; mod error;
+mod backend;
+mod clock;
+pub mod codec;
+mod entry;
+mod error;
+mod key;
+#[cfg(feature = "memory")]
+pub use backend::memory::{Memory, MemoryBuilder, MemoryPolicy};
+pub use backend::null::Null;
 pub use backend::{Backend, Capabilities, Peek, PutMode, Usage};
 pub use clock::Timestamp;
 pub use codec::CodecId;

@@ -34,7 +34,10 @@ impl Backend for Null {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { clear: true, ..Capabilities::NONE }
+        Capabilities {
+            clear: true,
+            ..Capabilities::NONE
+        }
     }
 
     fn peek(&self, _: KeyRef<'_>, _: Timestamp) -> Peek {
