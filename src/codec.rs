@@ -1,7 +1,9 @@
 //! Codecs: how values become bytes and come back.
 
 #[cfg(feature = "json")]
-mod json;
+pub(crate) mod json;
+#[cfg(not(feature = "json"))]
+pub(crate) mod off;
 
 use std::fmt;
 

@@ -97,6 +97,12 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether the backend, rather than the call, is the trouble.
+    pub(crate) fn is_outage(&self) -> bool {
+        use ErrorKind::{Backend, Timeout, Unavailable};
+        matches!(self.kind(), Unavailable | Timeout | Backend)
+    }
+
     /// The backend that failed, if the error came from one.
     pub fn backend(&self) -> Option<&str> {
         self.0.place.as_ref().map(|(backend, _)| backend.as_ref())

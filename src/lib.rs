@@ -1,14 +1,17 @@
 //! larder
 mod backend;
+mod cache;
 mod clock;
 pub mod codec;
 mod entry;
 mod error;
+mod http;
 mod key;
 #[cfg(feature = "memory")]
 pub use backend::memory::{Memory, MemoryBuilder, MemoryPolicy};
 pub use backend::null::Null;
 pub use backend::{Backend, Capabilities, Peek, PutMode, Usage};
+pub use cache::{Cache, CacheBuilder, Cached, LoadError, PutOptions, Stats, Ttl};
 pub use clock::Timestamp;
 pub use codec::CodecId;
 pub use entry::Entry;

@@ -1,0 +1,347 @@
+//! The handle: everything that a handler does with a cache.
+
+mod builder;
+mod flight;
+mod generation;
+mod load;
+mod load_many;
+mod stats;
+mod ttl;
+mod values;
+mod waiting;
+mod writes;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    Backend, Capabilities, Key, KeySpace, Result,
+    key::{KeyHead, encode_namespace},
+};
+
+pub use builder::CacheBuilder;
+pub use load::LoadError;
+pub use stats::Stats;
+pub use ttl::Ttl;
+pub use values::{Cached, PutOptions};
+
+pub(crate) use flight::{Flights, Joined, Leader};
+pub(crate) use generation::{Generations, Load};
+pub(crate) use stats::Event;
+pub(crate) use writes::Writes;
+
+use load::Loaded;
+use stats::Counters;
+use ttl::TtlRules;
+
+/// A cheap-to-clone handle to a cache: one `Arc`, `Send + Sync`, never generic over what is behind it.
+///
+/// In axum handlers it is an extractor, provided by [`CacheLayer`](crate::CacheLayer); elsewhere it is passed around as
+/// any value. Names may be any bytes. Values are anything that serde can write; a value that is absent (`None`) is not
+/// the same as a stored `null` (`Some(None)` for an `Option`).
+///
+/// Dropping any of the futures is safe: the operation has happened or it has not, and the cache goes on.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> larder::Result<()> {
+/// use std::time::Duration;
+/// use larder::{Cache, PutOptions};
+///
+/// let cache = Cache::memory();
+/// cache.put("greeting", "hello").await?;
+/// assert_eq!(cache.get::<String>("greeting").await?.as_deref(), Some("hello"));
+///
+/// let minute = PutOptions::new().ttl(Duration::from_secs(60));
+/// cache.put_with("session", 7, minute).await?;
+/// assert!(cache.delete("session").await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cache(Arc<Inner>);
+
+struct Inner {
+    namespace: Box<str>,
+    values: KeyHead,
+    responses: KeyHead,
+    shared: Arc<Shared>,
+}
+
+/// What handles of different namespaces have in common.
+pub(crate) struct Shared {
+    backend: Arc<dyn Backend>,
+    ttl: TtlRules,
+    ignore_errors: bool,
+    hash_key: [u8; 32],
+    /// The hash key is a secret that other processes can share, not one made for this process.
+    hash_key_given: bool,
+    pub(crate) value_flights: Arc<Flights<Loaded>>,
+    pub(crate) response_flights: Arc<Flights<crate::http::Landing>>,
+    pub(crate) generations: Arc<Generations>,
+    pub(crate) writes: Writes,
+    counters: Counters,
+    /// The backend failed last time; what is logged once per outage is logged when this changes.
+    failing: AtomicBool,
+}
+
+impl Cache {
+    /// A cache in `backend`, with the default settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Cache, Memory};
+    ///
+    /// let cache = Cache::new(Memory::new());
+    /// ```
+    pub fn new(backend: impl Backend) -> Self {
+        Self::builder(backend).build()
+    }
+
+    /// A cache in memory, of 64 MiB, with the default settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = larder::Cache::memory();
+    /// ```
+    #[cfg(feature = "memory")]
+    pub fn memory() -> Self {
+        Self::new(crate::Memory::new())
+    }
+
+    /// A cache in `backend`, with settings of your own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder::{Cache, Memory};
+    ///
+    /// let cache = Cache::builder(Memory::new()).default_ttl(Duration::from_secs(60)).build();
+    /// ```
+    pub fn builder(backend: impl Backend) -> CacheBuilder {
+        CacheBuilder::new(Arc::new(backend))
+    }
+
+    /// A handle to the same cache whose keys live in another namespace.
+    ///
+    /// A namespace is cleared as a whole by [`clear`](Self::clear), and no other with it: neither the one it was made
+    /// from nor those made from it. The given name is taken as it is; nothing is put before it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// let sessions = cache.scoped("sessions");
+    /// sessions.put("7", "Ada").await?;
+    /// cache.clear().await?;
+    /// assert!(sessions.contains("7").await?);
+    /// assert!(!cache.contains("7").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn scoped(&self, namespace: &str) -> Self {
+        Self::within(namespace, self.0.shared.clone())
+    }
+
+    fn within(namespace: &str, shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Inner {
+            values: KeyHead::new(namespace, KeySpace::Value, None),
+            responses: KeyHead::new(namespace, KeySpace::Response, None),
+            namespace: namespace.into(),
+            shared,
+        }))
+    }
+
+    /// The namespace of this handle's keys.
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
+    }
+
+    /// What the backend can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.backend().capabilities()
+    }
+
+    /// Ends every value, counter and stored response of this namespace at once, and nothing else.
+    ///
+    /// Loads and responses under way are not kept either. The cost does not grow with the number of entries.
+    ///
+    /// # Errors
+    ///
+    /// The backend's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// cache.put("a", 1).await?;
+    /// cache.clear().await?;
+    /// assert!(!cache.contains("a").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn clear(&self) -> Result<()> {
+        let namespace = encode_namespace(&self.0.namespace);
+        let ours = |key: &Key| key.as_key_ref().encoded_namespace() == namespace;
+        self.shared().generations.advance_all(ours).await;
+        self.shared().value_flights.detach_all(ours);
+        self.shared().response_flights.detach_all(ours);
+        let cleared = self.backend().clear(&self.0.namespace).await;
+        self.observe(cleared)
+    }
+
+    /// What this cache has done since it was made, and what it holds now. Handles of all namespaces count together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// cache.get::<String>("nothing").await?;
+    /// assert_eq!(cache.stats().misses, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stats(&self) -> Stats {
+        let shared = self.shared();
+        let flights = shared.value_flights.len() + shared.response_flights.len();
+        Stats {
+            flights: flights as u64,
+            usage: self.backend().usage(),
+            ..shared.counters.read()
+        }
+    }
+
+    /// Asks the backend for a sign of life.
+    ///
+    /// # Errors
+    ///
+    /// The backend's, whatever `CACHE_IGNORE_ERRORS` says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// larder::Cache::memory().ping().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn ping(&self) -> Result<()> {
+        self.backend().ping().await
+    }
+
+    /// Waits for the writes that go on in the background: responses on their way to a server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the waiting, not the writes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// larder::Cache::memory().flush().await;
+    /// # }
+    /// ```
+    pub async fn flush(&self) {
+        self.shared().writes.flush().await;
+    }
+
+    /// Waits for background writes, ends background work and gives connections back; for all handles of this cache. Every
+    /// later operation is an [`ErrorKind::Closed`](crate::ErrorKind::Closed) error, and a second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The backend's, when it could not part in order; it is closed all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// cache.close().await?;
+    /// assert_eq!(cache.ping().await.unwrap_err().kind(), larder::ErrorKind::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn close(&self) -> Result<()> {
+        self.flush().await;
+        self.backend().close().await
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.0.shared.backend
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    pub(crate) fn values(&self) -> &KeyHead {
+        &self.0.values
+    }
+
+    pub(crate) fn responses(&self) -> &KeyHead {
+        &self.0.responses
+    }
+
+    /// The key for hashes of what clients send, and whether other processes have the same.
+    pub(crate) fn hash_key(&self) -> (&[u8; 32], bool) {
+        (&self.0.shared.hash_key, self.0.shared.hash_key_given)
+    }
+
+    pub(crate) fn count(&self, event: Event) {
+        self.0.shared.counters.count(event);
+    }
+
+    /// Counts a failure of the backend, and logs the first of an outage.
+    pub(crate) fn observe<T>(&self, result: Result<T>) -> Result<T> {
+        let failing = &self.0.shared.failing;
+        match &result {
+            Ok(_) => {
+                if failing.load(Ordering::Relaxed) && failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!(
+                        backend = self.backend().name(),
+                        "the cache's backend is back"
+                    );
+                }
+            }
+            Err(error) if error.is_outage() => {
+                self.count(Event::Error);
+                if !failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "the cache's backend fails; going on without it");
+                }
+            }
+            Err(_) => self.count(Event::Error),
+        }
+        result
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("namespace", &self.namespace())
+            .field("backend", &self.backend().name())
+            .finish_non_exhaustive()
+    }
+}

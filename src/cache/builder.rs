@@ -1,0 +1,106 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{Cache, Shared, ttl::TtlRules};
+use crate::Backend;
+
+/// Sets up a [`Cache`] on a backend.
+#[must_use = "a builder does nothing until it is built"]
+pub struct CacheBuilder {
+    backend: Arc<dyn Backend>,
+    namespace: String,
+    ttl: TtlRules,
+    ignore_errors: bool,
+    hash_key: Option<[u8; 32]>,
+}
+
+impl CacheBuilder {
+    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
+        let ttl = TtlRules {
+            default: Some(Duration::from_secs(300)),
+            min: None,
+            max: None,
+        };
+        Self {
+            backend,
+            namespace: String::from("larder"),
+            ttl,
+            ignore_errors: false,
+            hash_key: None,
+        }
+    }
+
+    /// The namespace of the keys, `larder` by default (`CACHE_KEY_PREFIX`).
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// How long values are kept when a `put` does not say, 300 seconds by default (`CACHE_DEFAULT_TIMEOUT`); `None` for
+    /// ever.
+    pub fn default_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.ttl.default = ttl.into();
+        self
+    }
+
+    /// The least TTL of a value; a shorter one is raised to it (`CACHE_TTL_MIN`).
+    pub fn ttl_min(mut self, ttl: Duration) -> Self {
+        self.ttl.min = Some(ttl);
+        self
+    }
+
+    /// The greatest TTL of a value; a longer one, and "for ever", is cut to it (`CACHE_TTL_MAX`).
+    pub fn ttl_max(mut self, ttl: Duration) -> Self {
+        self.ttl.max = Some(ttl);
+        self
+    }
+
+    /// Takes failures of the backend for misses in every verb (`CACHE_IGNORE_ERRORS`), rather than returning them. They
+    /// are counted and logged. `get_or_load` and the layer do so anyway.
+    pub fn ignore_errors(mut self, ignore: bool) -> Self {
+        self.ignore_errors = ignore;
+        self
+    }
+
+    /// The secret for hashes of cookies and credentials in keys (`CACHE_HASH_KEY`), the same in all processes that share
+    /// a backend. Without it one is made for this process.
+    pub fn hash_key(mut self, secret: &[u8]) -> Self {
+        self.hash_key = Some(blake3::derive_key("larder 2026-11 hash key", secret));
+        self
+    }
+
+    /// Makes the cache. Contacts nobody.
+    pub fn build(self) -> Cache {
+        let hash_key_given = self.hash_key.is_some();
+        let shared = Shared {
+            backend: self.backend,
+            ttl: self.ttl,
+            ignore_errors: self.ignore_errors,
+            hash_key: self.hash_key.unwrap_or_else(random),
+            hash_key_given,
+            value_flights: Arc::default(),
+            response_flights: Arc::default(),
+            generations: Arc::default(),
+            writes: Default::default(),
+            counters: Default::default(),
+            failing: Default::default(),
+        };
+        Cache::within(&self.namespace, Arc::new(shared))
+    }
+}
+
+fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the operating system has a source of random numbers");
+    bytes
+}
+
+impl fmt::Debug for CacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("backend", &self.backend.name())
+            .field("namespace", &self.namespace)
+            .field("ttl", &self.ttl)
+            .field("ignore_errors", &self.ignore_errors)
+            .finish_non_exhaustive()
+    }
+}

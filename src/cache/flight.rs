@@ -1,0 +1,150 @@
+//! Flights: several callers for one key wait for the work of one.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use foldhash::fast::RandomState;
+use tokio::sync::watch;
+
+use crate::Key;
+
+const SHARDS: usize = 16;
+
+/// The flights under way, by key. `O` is what a leader leaves to its followers.
+pub(crate) struct Flights<O> {
+    shards: [Shard<O>; SHARDS],
+    hasher: RandomState,
+}
+
+/// Ids are unique in the process, so that flights of different caches can be told apart.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+type Shard<O> = Mutex<HashMap<Key, Under<O>, RandomState>>;
+
+struct Under<O> {
+    id: u64,
+    outcome: watch::Receiver<Option<O>>,
+}
+
+/// What a caller has become by asking to join.
+pub(crate) enum Joined<O> {
+    /// The one who does the work.
+    Leader(Leader<O>),
+    /// One who waits for it.
+    Follower(Follower<O>),
+}
+
+impl<O> Default for Flights<O> {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::default(),
+        }
+    }
+}
+
+impl<O: Clone + Send + Sync> Flights<O> {
+    /// Joins the flight for `key`, or begins it.
+    pub(crate) fn join(self: &Arc<Self>, key: &Key) -> Joined<O> {
+        let mut shard = self.shard(key);
+        if let Some(under) = shard.get(key) {
+            let outcome = under.outcome.clone();
+            return Joined::Follower(Follower {
+                id: under.id,
+                outcome,
+            });
+        }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let (sender, outcome) = watch::channel(None);
+        shard.insert(key.clone(), Under { id, outcome });
+        Joined::Leader(Leader {
+            id,
+            key: key.clone(),
+            sender,
+            flights: self.clone(),
+        })
+    }
+
+    /// Lets the flight for `key` end for those who are in it; who asks from now on begins another.
+    pub(crate) fn detach(&self, key: &Key) {
+        self.shard(key).remove(key);
+    }
+
+    /// Detaches every flight whose key is chosen.
+    pub(crate) fn detach_all(&self, chosen: impl Fn(&Key) -> bool) {
+        for shard in &self.shards {
+            lock(shard).retain(|key, _| !chosen(key));
+        }
+    }
+
+    /// How many flights are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Under<O>, RandomState>> {
+        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The map is whole after every statement, so a panic elsewhere leaves nothing broken.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does the work of a flight. Dropping it without an outcome, by a panic or a cancelled caller, hands the flight over:
+/// its followers join again, and the first of them leads.
+pub(crate) struct Leader<O> {
+    id: u64,
+    key: Key,
+    sender: watch::Sender<Option<O>>,
+    flights: Arc<Flights<O>>,
+}
+
+impl<O> Leader<O> {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Gives the followers their outcome. Until the leader is dropped, later callers get it at once.
+    pub(crate) fn announce(&self, outcome: O) {
+        self.sender.send_replace(Some(outcome));
+    }
+}
+
+impl<O> Drop for Leader<O> {
+    fn drop(&mut self) {
+        let shard = &self.flights.shards[self.flights.hasher.hash_one(&self.key) as usize % SHARDS];
+        let mut shard = lock(shard);
+        // After detach() another flight may be there.
+        if shard
+            .get(&self.key)
+            .is_some_and(|under| under.id == self.id)
+        {
+            shard.remove(&self.key);
+        }
+    }
+}
+
+/// Waits for the outcome of a flight.
+pub(crate) struct Follower<O> {
+    id: u64,
+    outcome: watch::Receiver<Option<O>>,
+}
+
+impl<O: Clone> Follower<O> {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The outcome, or `None` when the leader left without one.
+    pub(crate) async fn outcome(mut self) -> Option<O> {
+        self.outcome.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}

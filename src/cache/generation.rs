@@ -1,0 +1,142 @@
+//! Generations: a load that began before an invalidation is never kept.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use foldhash::fast::RandomState;
+use tokio::sync::{RwLock, RwLockReadGuard};
+
+use crate::Key;
+
+const SHARDS: usize = 16;
+
+/// The loads under way, by key, each with the number of times its key was invalidated since the first of them began.
+#[derive(Default)]
+pub(crate) struct Generations {
+    shards: [Mutex<HashMap<Key, Arc<Generation>, RandomState>>; SHARDS],
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Generation {
+    /// Changed under the lock of the table only.
+    loads: AtomicUsize,
+    /// Storing holds it shared, invalidating holds it alone: a store either ends before the invalidation deletes, or
+    /// sees that it comes too late.
+    invalidations: RwLock<u64>,
+}
+
+impl Generations {
+    /// Notes that a load of `key` begins.
+    pub(crate) async fn begin(self: &Arc<Self>, key: &Key) -> Load {
+        let generation = {
+            let mut shard = self.shard(key);
+            let generation = shard.entry(key.clone()).or_default();
+            generation.loads.fetch_add(1, Ordering::Relaxed);
+            generation.clone()
+        };
+        // Made first, so that a caller cancelled while it waits leaves nothing in the table.
+        let mut load = Load {
+            key: key.clone(),
+            generation,
+            seen: 0,
+            table: self.clone(),
+        };
+        load.seen = *load.generation.invalidations.read().await;
+        load
+    }
+
+    /// Makes every load of `key` that is under way come too late.
+    pub(crate) async fn advance(&self, key: &Key) {
+        let generation = self.shard(key).get(key).cloned();
+        if let Some(generation) = generation {
+            *generation.invalidations.write().await += 1;
+        }
+    }
+
+    /// Makes every load under way whose key is chosen come too late.
+    pub(crate) async fn advance_all(&self, chosen: impl Fn(&Key) -> bool) {
+        for shard in &self.shards {
+            let generations: Vec<_> = lock(shard)
+                .iter()
+                .filter(|(key, _)| chosen(key))
+                .map(|(_, generation)| generation.clone())
+                .collect();
+            for generation in generations {
+                *generation.invalidations.write().await += 1;
+            }
+        }
+    }
+
+    /// How many keys have a load under way.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Generation>, RandomState>> {
+        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A load under way.
+pub(crate) struct Load {
+    key: Key,
+    generation: Arc<Generation>,
+    seen: u64,
+    table: Arc<Generations>,
+}
+
+impl Load {
+    /// Permission to store what was loaded, to be held while storing; `None` when the key was invalidated meanwhile.
+    pub(crate) async fn may_store(&self) -> Option<RwLockReadGuard<'_, u64>> {
+        let generation = self.generation.invalidations.read().await;
+        (*generation == self.seen).then_some(generation)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let mut shard = self.table.shard(&self.key);
+        if self.generation.loads.fetch_sub(1, Ordering::Relaxed) == 1 {
+            shard.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_load_that_began_before_an_invalidation_may_not_store() {
+        let generations = Arc::new(Generations::default());
+        let key = Key::new("test", None, "key");
+        let before = generations.begin(&key).await;
+        generations.advance(&key).await;
+        let after = generations.begin(&key).await;
+        assert!(before.may_store().await.is_none());
+        assert!(after.may_store().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_when_the_loads_have_ended() {
+        let generations = Arc::new(Generations::default());
+        let key = Key::new("test", None, "key");
+        let (one, two) = (generations.begin(&key).await, generations.begin(&key).await);
+        drop(one);
+        assert_eq!(generations.len(), 1);
+        drop(two);
+        assert_eq!(generations.len(), 0);
+    }
+}

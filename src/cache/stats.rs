@@ -1,0 +1,130 @@
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use crate::Usage;
+
+const SHARDS: usize = 8;
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $event:ident => $field:ident),* $(,)?) => {
+        /// Something that is counted.
+        #[derive(Clone, Copy)]
+        pub(crate) enum Event { $($event),* }
+
+        const EVENTS: usize = [$(Event::$event),*].len();
+
+        /// What a cache has done since it was made, and what its backend holds now.
+        ///
+        /// A reading, not a live view: taking it costs a few dozen loads and changes nothing.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $field: u64,)*
+            /// Loads and requests under way that others may be waiting for.
+            pub flights: u64,
+            /// Entries and bytes held, where the backend can tell without counting.
+            pub usage: Option<Usage>,
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($field: self.sum(Event::$event),)* flights: 0, usage: None }
+            }
+        }
+    };
+}
+
+counts! {
+    /// Values found.
+    Hit => hits,
+    /// Values not found.
+    Miss => misses,
+    /// Entries kept.
+    Put => puts,
+    /// Entries removed.
+    Delete => deletes,
+    /// Loaders that were run by `get_or_load` and `get_or_load_many`.
+    Load => loads,
+    /// Loaders that failed.
+    LoadError => load_errors,
+    /// Calls that were given the result of another call's loader.
+    LoadShared => loads_shared,
+    /// Loaded values that were not kept, because the key was invalidated meanwhile.
+    LoadLate => loads_late,
+    /// Stored bytes that could not be read and were taken for absent.
+    Damaged => damaged,
+    /// Failures of the backend.
+    Error => errors,
+    /// Requests answered from a fresh stored response, 304 included.
+    HttpHit => http_hits,
+    /// Requests answered from a stale stored response.
+    HttpStale => http_stale,
+    /// Requests forwarded because nothing stored could answer them.
+    HttpMiss => http_misses,
+    /// Stored responses that were revalidated with a 304.
+    HttpRevalidated => http_revalidated,
+    /// Requests that the layer let through without looking.
+    HttpBypass => http_bypasses,
+    /// Requests answered by the response to another request under way.
+    HttpCollapsed => http_collapsed,
+    /// Responses stored.
+    HttpStored => http_stored,
+    /// Responses not stored although the request would have allowed it.
+    HttpRefused => http_refused,
+    /// Response bodies that broke off, or were given up by their client, before they could be stored.
+    HttpBroken => http_broken,
+    /// URIs whose stored responses were invalidated by an unsafe request.
+    HttpInvalidated => http_invalidated,
+}
+
+/// Counters of their own for groups of threads, so that counting a hit is no meeting point.
+pub(crate) struct Counters {
+    shards: [Shard; SHARDS],
+}
+
+/// As large as two cache lines, which processors fetch in pairs.
+#[repr(align(128))]
+struct Shard([AtomicU64; EVENTS]);
+
+thread_local! {
+    static SHARD: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
+    };
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let shard = |_| Shard(std::array::from_fn(|_| AtomicU64::new(0)));
+        Self {
+            shards: std::array::from_fn(shard),
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn add(&self, event: Event, count: u64) {
+        // The thread's shard is gone only while the thread ends.
+        let shard = SHARD.try_with(|shard| *shard).unwrap_or(0);
+        self.shards[shard].0[event as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self, event: Event) {
+        self.add(event, 1);
+    }
+
+    fn sum(&self, event: Event) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| shard.0[event as usize].load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read().fmt(f)
+    }
+}

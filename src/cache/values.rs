@@ -1,0 +1,620 @@
+//! The verbs for values.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Cache, Event, Ttl};
+use crate::{CodecId, Entry, Error, ErrorKind, Key, Peek, PutMode, Result, Timestamp};
+
+/// How a value is put.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> larder::Result<()> {
+/// use std::time::Duration;
+/// use larder::{Cache, PutOptions};
+///
+/// let cache = Cache::memory();
+/// let lock = PutOptions::new().ttl(Duration::from_secs(10)).if_absent();
+/// assert!(cache.put_with("lock", "me", lock).await?);
+/// assert!(!cache.put_with("lock", "you", lock).await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct PutOptions {
+    ttl: Ttl,
+    mode: PutMode,
+}
+
+impl PutOptions {
+    /// The default TTL, replacing what is there.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long to keep the value.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = ttl.into();
+        self
+    }
+
+    /// Keeps the value only where none is: one atomic step, across processes too.
+    pub fn if_absent(mut self) -> Self {
+        self.mode = PutMode::IfAbsent;
+        self
+    }
+
+    /// Keeps the value only where the one there has this [`version`](Cached::version): one atomic step, across processes
+    /// too.
+    pub fn if_version(mut self, version: u64) -> Self {
+        self.mode = PutMode::IfVersion(version);
+        self
+    }
+}
+
+/// A value with what the cache knows about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cached<T> {
+    /// The value.
+    pub value: T,
+    /// The time since it was put.
+    pub age: Duration,
+    /// The time it has left; `None` for ever.
+    pub ttl: Option<Duration>,
+    /// The version for [`PutOptions::if_version`].
+    pub version: u64,
+}
+
+impl Cache {
+    /// Returns the value under `key`, decoded anew; `None` when there is none.
+    ///
+    /// An entry that cannot be decoded as a `T` is a miss, counted in [`Stats::damaged`](crate::Stats::damaged).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WrongType`] for a counter, which [`counter`](Self::counter) reads; the backend's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// cache.put("null", None::<i32>).await?;
+    /// assert_eq!(cache.get::<Option<i32>>("null").await?, Some(None));
+    /// assert_eq!(cache.get::<Option<i32>>("nothing").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
+        let entry = self.find(key.as_ref()).await;
+        let value = self
+            .tolerate(entry, None)?
+            .map(|entry| self.decode(&entry))
+            .transpose()?;
+        Ok(self.counted(value.flatten()))
+    }
+
+    /// Returns the value under `key` without copying it: in memory, every caller gets the same `Arc`, decoded once.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use std::sync::Arc;
+    ///
+    /// let cache = larder::Cache::memory();
+    /// cache.put("list", vec![1, 2, 3]).await?;
+    /// let one = cache.get_shared::<Vec<i32>>("list").await?.expect("just put");
+    /// let two = cache.get_shared::<Vec<i32>>("list").await?.expect("just put");
+    /// assert!(Arc::ptr_eq(&one, &two));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_shared<T>(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<T>>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let entry = self.find(key.as_ref()).await;
+        let value = self
+            .tolerate(entry, None)?
+            .map(|entry| self.decode_shared(&entry))
+            .transpose()?;
+        Ok(self.counted(value.flatten()))
+    }
+
+    /// Returns the value under `key` with its age, remaining TTL and version.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let cache = larder::Cache::memory();
+    /// cache.put("greeting", "hello").await?;
+    /// let found = cache.get_entry::<String>("greeting").await?.expect("just put");
+    /// assert_eq!(found.value, "hello");
+    /// assert!(found.ttl > Some(Duration::from_secs(290)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_entry<T: DeserializeOwned>(
+        &self,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<Cached<T>>> {
+        let entry = self.find(key.as_ref()).await;
+        let Some(entry) = self.tolerate(entry, None)? else {
+            return Ok(self.counted(None));
+        };
+        let now = Timestamp::now();
+        let cached = self.decode(&entry)?.map(|value| Cached {
+            value,
+            age: now.since(entry.created_at()),
+            ttl: entry.remaining(now),
+            version: entry.version(),
+        });
+        Ok(self.counted(cached))
+    }
+
+    /// Returns the values under `keys`, in their order; `None` for each that is absent.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), for the whole call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// cache.put_many([("a", 1), ("b", 2)]).await?;
+    /// assert_eq!(cache.get_many::<i32>(["b", "x", "a"]).await?, [Some(2), None, Some(1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_many<T: DeserializeOwned>(
+        &self,
+        keys: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Vec<Option<T>>> {
+        let keys = self.keys(keys);
+        let now = Timestamp::now();
+        let found = self.observe(self.backend().get_many(&keys).await);
+        let found = self.tolerate(found, vec![None; keys.len()])?;
+        let live = found
+            .into_iter()
+            .map(|entry| entry.filter(|entry| !entry.is_expired(now)));
+        live.map(|entry| {
+            let value = entry.map(|entry| self.decode(&entry)).transpose()?;
+            Ok(self.counted(value.flatten()))
+        })
+        .collect()
+    }
+
+    /// Keeps `value` under `key` for the default TTL, and says whether it was kept: a value too large for the backend is
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Encode`] for a value that cannot be written; the backend's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// assert!(cache.put("user:7", "Ada").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn put<T>(&self, key: impl AsRef<[u8]>, value: T) -> Result<bool>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.put_with(key, value, PutOptions::new()).await
+    }
+
+    /// [`put`](Self::put) with a TTL and a condition of its own; `false` also when the condition did not hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::{Cache, PutOptions, Ttl};
+    ///
+    /// let cache = Cache::memory();
+    /// cache.put_with("config", "v1", PutOptions::new().ttl(Ttl::Never)).await?;
+    /// let found = cache.get_entry::<String>("config").await?.expect("just put");
+    /// let unchanged = PutOptions::new().if_version(found.version);
+    /// assert!(cache.put_with("config", "v2", unchanged).await?);
+    /// assert!(!cache.put_with("config", "v3", unchanged).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn put_with<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: T,
+        options: PutOptions,
+    ) -> Result<bool>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        let key = self.values().key(key.as_ref()).to_key();
+        let entry = self.encode(&Arc::new(value), options.ttl)?;
+        self.supersede(&key).await;
+        let kept = self.observe(self.backend().put(&key, entry, options.mode).await);
+        let kept = self.tolerate(kept, false)?;
+        if kept {
+            self.count(Event::Put);
+        }
+        Ok(kept)
+    }
+
+    /// Keeps several values for the default TTL, and says of each whether it was kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put). With an [`ErrorKind::Encode`] error none was kept.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// assert_eq!(cache.put_many([("a", 1), ("b", 2)]).await?, [true, true]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn put_many<K, T>(
+        &self,
+        values: impl IntoIterator<Item = (K, T)>,
+    ) -> Result<Vec<bool>>
+    where
+        K: AsRef<[u8]>,
+        T: Serialize + Send + Sync + 'static,
+    {
+        let entries = values
+            .into_iter()
+            .map(|(key, value)| {
+                let key = self.values().key(key.as_ref()).to_key();
+                Ok((key, self.encode(&Arc::new(value), Ttl::Default)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for (key, _) in &entries {
+            self.supersede(key).await;
+        }
+        let none = vec![false; entries.len()];
+        let kept = self.observe(self.backend().put_many(entries, PutMode::Always).await);
+        let kept = self.tolerate(kept, none)?;
+        self.add(Event::Put, kept.iter().filter(|kept| **kept).count());
+        Ok(kept)
+    }
+
+    /// Whether a value or counter is under `key`, without reading it.
+    ///
+    /// # Errors
+    ///
+    /// The backend's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// assert!(!larder::Cache::memory().contains("nothing").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = self.values().key(key.as_ref()).to_key();
+        let found = self.observe(self.backend().contains(&key).await);
+        self.tolerate(found, false)
+    }
+
+    /// Removes the value under `key`, and says whether there was one. A load of it under way will not be kept.
+    ///
+    /// # Errors
+    ///
+    /// The backend's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// cache.put("a", 1).await?;
+    /// assert!(cache.delete("a").await?);
+    /// assert!(!cache.delete("a").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = self.values().key(key.as_ref()).to_key();
+        self.supersede(&key).await;
+        let deleted = self.observe(self.backend().delete(&key).await);
+        let deleted = self.tolerate(deleted, false)?;
+        self.add(Event::Delete, usize::from(deleted));
+        Ok(deleted)
+    }
+
+    /// Removes the values under `keys`, and says of each whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// The backend's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// cache.put("a", 1).await?;
+    /// assert_eq!(cache.delete_many(["a", "b"]).await?, [true, false]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn delete_many(
+        &self,
+        keys: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Vec<bool>> {
+        let keys = self.keys(keys);
+        for key in &keys {
+            self.supersede(key).await;
+        }
+        let deleted = self.observe(self.backend().delete_many(&keys).await);
+        let deleted = self.tolerate(deleted, vec![false; keys.len()])?;
+        self.add(
+            Event::Delete,
+            deleted.iter().filter(|deleted| **deleted).count(),
+        );
+        Ok(deleted)
+    }
+
+    /// Lets the value or counter under `key` live for `ttl` from now, and says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// The backend's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let cache = larder::Cache::memory();
+    /// cache.put("session", 7).await?;
+    /// assert!(cache.touch("session", Duration::from_secs(3600)).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: impl Into<Ttl>) -> Result<bool> {
+        let key = self.values().key(key.as_ref()).to_key();
+        let ttl = self.shared().ttl.resolve(ttl.into());
+        let touched = self.observe(self.backend().touch(&key, ttl).await);
+        self.tolerate(touched, false)
+    }
+
+    /// Adds `delta`, which may be negative, to the counter under `key` and returns the sum: one atomic step, across
+    /// processes too. A counter that is not there starts at zero and lives for the default TTL.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WrongType`] where a value is under the key, [`ErrorKind::Overflow`] where the sum is no `i64`; the
+    /// backend's, whatever `CACHE_IGNORE_ERRORS` says, because there is no sum to return.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// assert_eq!(cache.increment("visits", 1).await?, 1);
+    /// assert_eq!(cache.increment("visits", 2).await?, 3);
+    /// assert_eq!(cache.counter("visits").await?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn increment(&self, key: impl AsRef<[u8]>, delta: i64) -> Result<i64> {
+        let key = self.values().key(key.as_ref()).to_key();
+        let ttl = self.shared().ttl.resolve(Ttl::Default);
+        self.observe(self.backend().increment(&key, delta, ttl).await)
+    }
+
+    /// Returns the counter under `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WrongType`] where a value is under the key; the backend's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::memory();
+    /// assert_eq!(cache.counter("visits").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn counter(&self, key: impl AsRef<[u8]>) -> Result<Option<i64>> {
+        let entry = self.find(key.as_ref()).await;
+        let counter = self
+            .tolerate(entry, None)?
+            .map(|entry| entry.as_counter())
+            .transpose()?;
+        Ok(self.counted(counter))
+    }
+
+    fn keys(&self, names: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Key> {
+        names
+            .into_iter()
+            .map(|name| self.values().key(name.as_ref()).to_key())
+            .collect()
+    }
+
+    /// The live entry of a name: without waiting where the backend can.
+    async fn find(&self, name: &[u8]) -> Result<Option<Entry>> {
+        let key = match self.look(name) {
+            Ok(found) => return Ok(found),
+            Err(key) => key,
+        };
+        self.fetch(&key).await
+    }
+
+    /// What the backend can say at once, or else the key to ask it with.
+    fn look(&self, name: &[u8]) -> Result<Option<Entry>, Key> {
+        let key = self.values().key(name);
+        match self.backend().peek(key.as_key_ref(), Timestamp::now()) {
+            Peek::Hit(entry) => Ok(Some(entry)),
+            Peek::Miss => Ok(None),
+            Peek::Ask => Err(key.to_key()),
+        }
+    }
+
+    /// The live entry under a key; one that the backend could not make sense of is absent.
+    pub(crate) async fn fetch(&self, key: &Key) -> Result<Option<Entry>> {
+        match self.backend().get(key).await {
+            Err(error) if error.kind() == ErrorKind::Decode => {
+                self.damaged(&error);
+                Ok(None)
+            }
+            found => {
+                let now = Timestamp::now();
+                Ok(self.observe(found)?.filter(|entry| !entry.is_expired(now)))
+            }
+        }
+    }
+
+    /// The values that are there, by key; failures are misses.
+    pub(super) async fn fetch_known<T>(&self, keys: &[Key]) -> HashMap<Key, Option<Arc<T>>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let now = Timestamp::now();
+        let found = self
+            .observe(self.backend().get_many(keys).await)
+            .unwrap_or_default();
+        let pairs = keys.iter().zip(found).filter_map(|(key, entry)| {
+            let entry = entry.filter(|entry| !entry.is_expired(now))?;
+            let value = self.decode_shared(&entry).ok().flatten()?;
+            Some((key.clone(), Some(value)))
+        });
+        let known: HashMap<_, _> = pairs.collect();
+        self.add(Event::Hit, known.len());
+        known
+    }
+
+    /// What is put or deleted here is newer than every load under way.
+    async fn supersede(&self, key: &Key) {
+        self.shared().generations.advance(key).await;
+        self.shared().value_flights.detach(key);
+    }
+
+    pub(super) fn encode<T>(&self, value: &Arc<T>, ttl: Ttl) -> Result<Entry>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        let now = Timestamp::now();
+        let payload = encode(&**value)?;
+        // What the value has on the heap is not known; its encoded form is taken for an estimate.
+        let weight = size_of::<T>() + payload.len();
+        let entry = Entry::new(CODEC, payload, now).with_decoded(value.clone(), weight);
+        Ok(entry.with_ttl(self.shared().ttl.resolve(ttl), now))
+    }
+
+    fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Result<Option<T>> {
+        if entry.codec() == CodecId::COUNTER {
+            return Err(Error::new(
+                ErrorKind::WrongType,
+                "the key holds a counter, not a value",
+            ));
+        }
+        let value = match entry.codec() {
+            CODEC => decode(entry.payload()),
+            _ => Err(Error::new(
+                ErrorKind::Decode,
+                "the entry was made by another codec",
+            )),
+        };
+        Ok(value.inspect_err(|error| self.damaged(error)).ok())
+    }
+
+    pub(super) fn decode_shared<T>(&self, entry: &Entry) -> Result<Option<Arc<T>>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        if let Some(value) = entry.decoded_shared(CODEC) {
+            return Ok(Some(value));
+        }
+        let value = self.decode(entry)?.map(Arc::new);
+        if let Some(value) = &value {
+            entry.keep_decoded(CODEC, value);
+        }
+        Ok(value)
+    }
+
+    fn damaged(&self, error: &Error) {
+        self.count(Event::Damaged);
+        tracing::warn!(%error, "a stored entry is taken for absent");
+    }
+
+    fn counted<T>(&self, found: Option<T>) -> Option<T> {
+        self.count(if found.is_some() {
+            Event::Hit
+        } else {
+            Event::Miss
+        });
+        found
+    }
+
+    fn add(&self, event: Event, count: usize) {
+        self.shared().counters.add(event, count as u64);
+    }
+
+    /// Turns a failure of the backend into what a miss looks like, when the settings say so.
+    fn tolerate<T>(&self, result: Result<T>, missing: T) -> Result<T> {
+        match result {
+            Err(_) if self.shared().ignore_errors => Ok(missing),
+            result => result,
+        }
+    }
+}
+
+#[cfg(feature = "json")]
+const CODEC: CodecId = CodecId::JSON;
+#[cfg(feature = "json")]
+use crate::codec::json::{decode, encode};
+
+#[cfg(not(feature = "json"))]
+const CODEC: CodecId = CodecId::RAW;
+#[cfg(not(feature = "json"))]
+use crate::codec::off::{decode, encode};

@@ -1,0 +1,3 @@
+//! HTTP
+#[derive(Clone)]
+pub(crate) enum Landing {}
