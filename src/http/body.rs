@@ -1,0 +1,129 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::commit::Tee;
+
+pin_project_lite::pin_project! {
+    /// The body of a response that went through [`CacheLayer`](crate::CacheLayer).
+    ///
+    /// From the store it is one frame that shares the stored bytes. A body of the inner service is passed on frame by
+    /// frame as it comes, and a copy is kept by reference when the response is to be stored.
+    pub struct CacheBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project_lite::pin_project! {
+    #[project = KindProj]
+    enum Kind<B> {
+        Stored { bytes: Option<Bytes> },
+        Pass { #[pin] body: B },
+        Tee { #[pin] body: B, tee: Box<Tee> },
+    }
+}
+
+impl<B> CacheBody<B> {
+    pub(super) fn stored(bytes: Bytes) -> Self {
+        Self { kind: Kind::Stored { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) } }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self { kind: Kind::Stored { bytes: None } }
+    }
+
+    pub(super) fn pass(body: B) -> Self {
+        Self { kind: Kind::Pass { body } }
+    }
+
+    pub(super) fn tee(body: B, tee: Tee) -> Self {
+        Self { kind: Kind::Tee { body, tee: Box::new(tee) } }
+    }
+
+    /// The stored bytes or the inner service's own body, when there is nothing more to this one.
+    #[cfg(feature = "axum")]
+    pub(super) fn unwrap(self) -> Unwrapped<B> {
+        match self.kind {
+            Kind::Stored { bytes } => Unwrapped::Stored(bytes.unwrap_or_default()),
+            Kind::Pass { body } => Unwrapped::Pass(body),
+            kind => Unwrapped::Tee(Self { kind }),
+        }
+    }
+}
+
+/// What a [`CacheBody`] consists of.
+#[cfg(feature = "axum")]
+pub(super) enum Unwrapped<B> {
+    Stored(Bytes),
+    Pass(B),
+    Tee(CacheBody<B>),
+}
+
+impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().kind.project() {
+            KindProj::Stored { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            KindProj::Pass { body } => body.poll_frame(cx),
+            KindProj::Tee { mut body, tee } => {
+                let frame = std::task::ready!(body.as_mut().poll_frame(cx));
+                match &frame {
+                    Some(Ok(frame)) => match frame.data_ref() {
+                        Some(data) => tee.keep(data),
+                        None => tee.give_up(),
+                    },
+                    Some(Err(_)) => tee.break_off(),
+                    None => tee.end(cx),
+                }
+                // Whoever sees an end here does not poll again.
+                if body.is_end_stream() || tee.is_full() {
+                    tee.end(cx);
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Stored { bytes } => bytes.is_none(),
+            Kind::Pass { body } | Kind::Tee { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Stored { bytes } => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Kind::Pass { body } | Kind::Tee { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl<B: Default> Default for CacheBody<B> {
+    fn default() -> Self {
+        Self::pass(B::default())
+    }
+}
+
+impl<B> fmt::Debug for CacheBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            Kind::Stored { .. } => "CacheBody::Stored",
+            Kind::Pass { .. } => "CacheBody::Pass",
+            Kind::Tee { .. } => "CacheBody::Tee",
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! The copy that is kept of a body while it streams, and what becomes of it.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+use super::{
+    Landing,
+    layer::Config,
+    stored::{StoredHead, StoredResponse},
+};
+use crate::{
+    CodecId, Entry, Key, PutMode, Timestamp,
+    cache::{Event, Leader, Load},
+};
+
+/// Keeps the chunks of a body by reference, up to a limit, and commits a body that ended well.
+pub(super) struct Tee {
+    chunks: Vec<Bytes>,
+    len: u64,
+    limit: u64,
+    /// What `Content-Length` promised.
+    expected: Option<u64>,
+    commit: Option<Commit>,
+}
+
+/// Everything that storing a response takes, but for its body.
+pub(super) struct Commit {
+    pub(super) config: Arc<Config>,
+    pub(super) key: Key,
+    pub(super) head: StoredHead,
+    pub(super) keep_until: Timestamp,
+    pub(super) load: Load,
+    pub(super) leader: Option<Leader<Landing>>,
+}
+
+impl Tee {
+    pub(super) fn new(commit: Commit, expected: Option<u64>) -> Self {
+        let limit = commit.config.max_body;
+        Self { chunks: Vec::new(), len: 0, limit, expected, commit: Some(commit) }
+    }
+
+    pub(super) fn keep(&mut self, data: &Bytes) {
+        if self.commit.is_none() {
+            return;
+        }
+        self.len += data.len() as u64;
+        if self.len > self.expected.unwrap_or(self.limit).min(self.limit) {
+            return self.give_up();
+        }
+        self.chunks.push(data.clone());
+    }
+
+    /// Whether everything that `Content-Length` promised is there; servers do not poll a body beyond that.
+    pub(super) fn is_full(&self) -> bool {
+        self.expected == Some(self.len)
+    }
+
+    /// The body ended: stores it, in memory at once, on a server in a task of its own.
+    pub(super) fn end(&mut self, cx: &mut Context<'_>) {
+        let Some(commit) = self.commit.take() else { return };
+        if self.expected.is_some_and(|expected| expected != self.len) {
+            return commit.broken();
+        }
+        commit.store(std::mem::take(&mut self.chunks), Some(cx));
+    }
+
+    /// The body cannot be stored: too large, or with trailers, which a stored copy would lack.
+    pub(super) fn give_up(&mut self) {
+        self.chunks = Vec::new();
+        if let Some(commit) = self.commit.take() {
+            commit.config.cache.count(Event::HttpRefused);
+            commit.release();
+        }
+    }
+
+    /// The body broke off.
+    pub(super) fn break_off(&mut self) {
+        self.chunks = Vec::new();
+        if let Some(commit) = self.commit.take() {
+            commit.broken();
+        }
+    }
+}
+
+impl Drop for Tee {
+    /// A body that was not read to its end is not stored; the client has gone, perhaps.
+    fn drop(&mut self) {
+        self.break_off();
+    }
+}
+
+impl Commit {
+    /// Stores the response with this body. In memory that has happened when the call returns; else it goes on in a task
+    /// that `Cache::flush` waits for.
+    pub(super) fn store(self, body: Vec<Bytes>, cx: Option<&mut Context<'_>>) {
+        let write = self.config.cache.shared().writes.begin();
+        let mut storing = Box::pin(async move {
+            self.put(&body).await;
+            drop(write);
+        });
+        let mut noop = Context::from_waker(std::task::Waker::noop());
+        if storing.as_mut().poll(cx.unwrap_or(&mut noop)) == Poll::Pending
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(storing);
+        }
+    }
+
+    async fn put(self, body: &[Bytes]) {
+        let cache = &self.config.cache;
+        let Some(_may) = self.load.may_store().await else {
+            return cache.count(Event::LoadLate);
+        };
+        let now = Timestamp::now();
+        let (payload, body_at) = self.head.encode(body);
+        let stored = StoredResponse::new(self.head, payload.slice(body_at..), &self.config.rules);
+        let weight = stored.weight();
+        let entry = Entry::new(CodecId::RESPONSE, payload, now)
+            .with_decoded(Arc::new(stored), weight)
+            .with_expires_at(Some(self.keep_until));
+        let kept = cache.backend().put(&self.key, entry, PutMode::Always).await;
+        match cache.observe(kept) {
+            Ok(true) => {
+                cache.count(Event::HttpStored);
+                if let Some(leader) = &self.leader {
+                    leader.announce(Landing::LookAgain);
+                }
+            }
+            Ok(false) | Err(_) => {
+                cache.count(Event::HttpRefused);
+                if let Some(leader) = &self.leader {
+                    leader.announce(Landing::Unshared);
+                }
+            }
+        }
+    }
+
+    /// Lets those go who wait for this response.
+    fn release(self) {
+        if let Some(leader) = &self.leader {
+            leader.announce(Landing::Unshared);
+        }
+    }
+
+    /// Dropping the leader without a word hands its flight over to one of those who wait.
+    fn broken(self) {
+        self.config.cache.count(Event::HttpBroken);
+    }
+}
