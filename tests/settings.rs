@@ -1,8 +1,8 @@
 //! Settings from the environment, a file, pairs and a figment.
 
 #![cfg(all(feature = "memory", feature = "json"))]
-// figment's error is large; it is what `Jail` asks its closures for.
-#![allow(clippy::result_large_err)]
+// `Jail` asks its closures for figment's large error, and helpers outside `#[test]` functions unwrap too.
+#![allow(clippy::result_large_err, clippy::unwrap_used)]
 
 use std::{fmt, io, path::Path, sync::Arc, sync::Mutex, time::Duration};
 

@@ -107,3 +107,21 @@ fn without_package(text: &str) -> &str {
         _ => text,
     }
 }
+
+#[cfg(all(test, not(feature = "memory")))]
+mod tests {
+    use crate::Settings;
+
+    #[test]
+    fn memory_without_its_feature_is_refused_even_as_the_default() {
+        let message =
+            "CACHE_TYPE=memory needs the feature \"memory\" of larder, which is off in this build";
+        for (pairs, origin) in [
+            (vec![], "the default"),
+            (vec![("CACHE_TYPE", "memory")], "set in the pairs given"),
+        ] {
+            let error = Settings::from_pairs(pairs).unwrap_err();
+            assert_eq!(error.to_string(), format!("{message} ({origin})"));
+        }
+    }
+}

@@ -31,3 +31,19 @@ impl CodecKind {
         }
     }
 }
+
+#[cfg(all(test, not(feature = "json")))]
+mod tests {
+    use crate::Settings;
+
+    #[test]
+    fn json_without_its_feature_is_refused_when_it_is_asked_for() {
+        let pairs = [("CACHE_TYPE", "null"), ("CACHE_CODEC", "json")];
+        assert_eq!(
+            Settings::from_pairs(pairs).unwrap_err().to_string(),
+            "CACHE_CODEC=json needs the feature \"json\" of larder, which is off in this build \
+             (set in the pairs given)",
+        );
+        assert!(Settings::from_pairs([("CACHE_TYPE", "null")]).is_ok());
+    }
+}

@@ -96,8 +96,16 @@ pub(super) fn flag(text: &str) -> Result<bool, Refusal> {
 
 pub(super) fn memory_policy(text: &str) -> Result<MemoryPolicy, Refusal> {
     let choices = [
-        Choice(MemoryPolicy::S3Fifo, MemoryPolicy::S3Fifo.name(), &["clockpro"]),
-        Choice(MemoryPolicy::TinyLfu, MemoryPolicy::TinyLfu.name(), &["wtinylfu"]),
+        Choice(
+            MemoryPolicy::S3Fifo,
+            MemoryPolicy::S3Fifo.name(),
+            &["clockpro"],
+        ),
+        Choice(
+            MemoryPolicy::TinyLfu,
+            MemoryPolicy::TinyLfu.name(),
+            &["wtinylfu"],
+        ),
         Choice(MemoryPolicy::Lru, MemoryPolicy::Lru.name(), &[]),
     ];
     Choice::find(&choices, text)
