@@ -71,7 +71,8 @@ impl Reader<'_> {
             let set = origin(self.figment.get_metadata(value.tag()));
             if matches!(value, Value::Dict(..)) {
                 self.problems.push(format!(
-                    "[{key}] is not a section of larder, whose settings stand outside any ({set})"
+                    "[{}] is not a section of larder, whose settings stand outside any ({set})",
+                    key.escape_debug()
                 ));
                 continue;
             }
