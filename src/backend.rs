@@ -2,6 +2,7 @@
 
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
+mod memory_policy;
 pub(crate) mod null;
 
 use std::{fmt, time::Duration};
@@ -9,6 +10,8 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use crate::{Entry, Key, KeyRef, Result, Timestamp};
+
+pub use memory_policy::MemoryPolicy;
 
 /// Where a [`Cache`](crate::Cache) keeps its entries.
 ///

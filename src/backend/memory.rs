@@ -15,28 +15,12 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Backend, Capabilities, Peek, PutMode, Usage};
+use super::{Backend, Capabilities, MemoryPolicy, Peek, PutMode, Usage};
 use crate::{Entry, Error, ErrorKind, Key, KeyRef, Result, Timestamp};
 
 use clears::Clears;
 use engine::Engine;
 use sweeper::Sweeper;
-
-/// Which entry goes when memory is full.
-///
-/// The default was the fastest and had the highest hit ratio over the traces measured; the others are there for
-/// workloads that are known to suit them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MemoryPolicy {
-    /// CLOCK-Pro-like S3-FIFO, by the engine quick_cache.
-    #[default]
-    S3Fifo,
-    /// Frequency with admission, by the engine moka: for skewed workloads that scan or loop.
-    TinyLfu,
-    /// Least recently used, by the engine moka: for workloads with strong recency.
-    Lru,
-}
 
 /// Keeps entries in this process.
 ///

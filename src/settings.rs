@@ -1,0 +1,207 @@
+//! Settings: what the environment, a file or code says about a cache, read once at start-up.
+
+mod backend_kind;
+mod codec_kind;
+mod layers;
+mod nearest;
+mod parse;
+mod read;
+mod secret;
+mod table;
+
+use std::{ffi::OsStr, time::Duration};
+
+use figment::Figment;
+
+pub use backend_kind::BackendKind;
+pub use codec_kind::CodecKind;
+pub use secret::Secret;
+
+use crate::{MemoryPolicy, Result};
+
+/// Everything that can be said about a cache from outside the code.
+///
+/// Later sources win: the defaults, then the TOML file that `CACHE_CONFIG` names, then the environment. In the file a
+/// setting has its variable's name in lower case without `CACHE_`; `config/cache.toml` shows each one.
+///
+/// | Variable | Default | Meaning |
+/// |---|---|---|
+/// | `CACHE_CONFIG` | unset | The TOML file to read before the environment; not a key of that file. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_DEFAULT_TIMEOUT` | `300` | Seconds that an entry lives when nothing else says so; `0` for never ending. |
+/// | `CACHE_KEY_PREFIX` | `larder` | The namespace of every key. |
+/// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
+/// | `CACHE_MAX_BYTES` | `64MiB` | The most bytes that `memory` holds: digits, or digits with a unit (`64MiB`, `64MB`). |
+/// | `CACHE_MEMORY_POLICY` | `s3-fifo` | What `memory` evicts first: `s3-fifo`, `tiny-lfu` or `lru`, see [`MemoryPolicy`]. |
+/// | `CACHE_CODEC` | `json` | The format of values. |
+/// | `CACHE_IGNORE_ERRORS` | `false` | Whether a failing backend is a miss for `get` and `put` too, not an error. |
+/// | `CACHE_TTL_MIN` | unset | The shortest TTL in seconds that a value may have. |
+/// | `CACHE_TTL_MAX` | unset | The longest TTL in seconds that a value may have. |
+/// | `CACHE_NO_NULL_WARNING` | `false` | Whether `null` is used without a warning in the log. |
+/// | `CACHE_HASH_KEY` | unset | A secret of at least 16 bytes that keys the hashes of `Cookie` and `Authorization`. |
+///
+/// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
+/// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
+/// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*` variables, an unknown
+/// name is an error.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::Settings;
+///
+/// let settings = Settings::from_pairs([
+///     ("CACHE_TYPE", "SimpleCache"),
+///     ("CACHE_DEFAULT_TIMEOUT", "60"),
+///     ("CACHE_MAX_BYTES", "256MiB"),
+/// ])?;
+/// assert_eq!(settings.backend.name(), "memory");
+/// assert_eq!(settings.default_ttl, Some(Duration::from_secs(60)));
+/// assert_eq!(settings.max_bytes, 256 * 1024 * 1024);
+/// # Ok::<(), larder::Error>(())
+/// ```
+///
+/// All the mistakes come in one error:
+///
+/// ```
+/// use larder::{ErrorKind, Settings};
+///
+/// let error = Settings::from_pairs([("CACHE_TYPE", "redis"), ("CACHE_DEFAULT_TIMEOUT", "5m")]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Settings);
+/// assert_eq!(
+///     error.to_string(),
+///     "CACHE_TYPE=redis needs the feature \"redis\", which this version of larder does not have yet \
+///      (set in the pairs given)\n\
+///      CACHE_DEFAULT_TIMEOUT must be whole seconds, 0 for never; it is \"5m\" (set in the pairs given)",
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Which backend keeps the entries (`CACHE_TYPE`).
+    pub backend: BackendKind,
+    /// How long an entry lives when nothing else says so; `None` for never ending (`CACHE_DEFAULT_TIMEOUT`).
+    pub default_ttl: Option<Duration>,
+    /// The namespace of every key (`CACHE_KEY_PREFIX`).
+    pub key_prefix: String,
+    /// The most entries that the memory backend holds; `None` where only their bytes count (`CACHE_THRESHOLD`).
+    pub threshold: Option<u64>,
+    /// The most bytes that the memory backend holds (`CACHE_MAX_BYTES`).
+    pub max_bytes: u64,
+    /// What the memory backend evicts first (`CACHE_MEMORY_POLICY`).
+    pub memory_policy: MemoryPolicy,
+    /// The format of values (`CACHE_CODEC`).
+    pub codec: CodecKind,
+    /// Whether a failing backend is a miss for `get` and `put` too, not an error (`CACHE_IGNORE_ERRORS`).
+    pub ignore_errors: bool,
+    /// The shortest TTL that a value may have (`CACHE_TTL_MIN`).
+    pub ttl_min: Option<Duration>,
+    /// The longest TTL that a value may have (`CACHE_TTL_MAX`).
+    pub ttl_max: Option<Duration>,
+    /// Whether the null backend is used without a warning in the log (`CACHE_NO_NULL_WARNING`).
+    pub no_null_warning: bool,
+    /// The key of the hashes that stand for `Cookie` and `Authorization` values (`CACHE_HASH_KEY`).
+    pub hash_key: Option<Secret>,
+}
+
+impl Settings {
+    /// Reads the defaults, the file that `CACHE_CONFIG` names, and the environment of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) with one line for each thing that is wrong.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::Settings;
+    ///
+    /// let settings = Settings::load()?;
+    /// println!("entries are kept in {}", settings.backend.name());
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn load() -> Result<Self> {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            Some((name, value))
+        });
+        layers::stack(variables, "the environment").settings()
+    }
+
+    /// Reads `pairs` as [`load`](Self::load) reads the environment, for code and tests that leave the environment
+    /// alone: the names are those of the variables, and `CACHE_CONFIG` names a file here too. Of two pairs with one
+    /// name the later counts.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) with one line for each thing that is wrong.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{BackendKind, Settings};
+    ///
+    /// let settings = Settings::from_pairs([("CACHE_TYPE", "null"), ("CACHE_NO_NULL_WARNING", "yes")])?;
+    /// assert_eq!(settings.backend, BackendKind::Null);
+    /// assert!(settings.no_null_warning);
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self>
+    where
+        N: AsRef<str>,
+        V: AsRef<OsStr>,
+    {
+        layers::stack(pairs, "the pairs given").settings()
+    }
+
+    /// Reads the keys of a [`Figment`] of your own, named as in the file: `type`, `default_timeout`, … Neither the
+    /// environment nor `CACHE_CONFIG` is looked at, and an unknown key is an error; where the settings of the
+    /// cache are a section of yours, hand over [`figment.focus("cache")`](Figment::focus).
+    ///
+    /// figment's own `Env` provider guesses types, so that the prefix `007` arrives as the number 7. Such a value is
+    /// refused, not kept changed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) with one line for each thing that is wrong.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use figment::{Figment, providers::{Format, Toml}};
+    /// use larder::Settings;
+    ///
+    /// let app = Figment::from(Toml::string(r#"
+    ///     listen = "127.0.0.1:3000"
+    ///     [cache]
+    ///     key_prefix = "shop"
+    /// "#));
+    /// let settings = Settings::from_figment(&app.focus("cache"))?;
+    /// assert_eq!(settings.key_prefix, "shop");
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn from_figment(figment: &Figment) -> Result<Self> {
+        read::settings(figment, Vec::new())
+    }
+}
+
+impl Default for Settings {
+    /// What [`load`](Self::load) gives where nothing is set.
+    fn default() -> Self {
+        Self {
+            backend: BackendKind::Memory,
+            default_ttl: Some(Duration::from_secs(300)),
+            key_prefix: "larder".to_owned(),
+            threshold: None,
+            max_bytes: 64 * 1024 * 1024,
+            memory_policy: MemoryPolicy::S3Fifo,
+            codec: CodecKind::Json,
+            ignore_errors: false,
+            ttl_min: None,
+            ttl_max: None,
+            no_null_warning: false,
+            hash_key: None,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+use super::parse::{Choice, Refusal, fold};
+
+/// Where entries are kept, as `CACHE_TYPE` names it.
+///
+/// Names are read in either case, with or without hyphens and underscores. Those of Flask-Caching, cachelib and
+/// dogpile.cache are aliases, short (`SimpleCache`) or as paths (`flask_caching.backends.SimpleCache`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// `memory`: in this process, under the feature `memory`. Aliases: `in-memory`, `local`, `simple`, `SimpleCache`.
+    #[default]
+    Memory,
+    /// `null`: nowhere, every read is a miss. Aliases: `none`, `off`, `disabled`, `NullCache`.
+    Null,
+}
+
+/// Python packages whose module paths `CACHE_TYPE` may carry over; the last part of the path names the backend.
+const PACKAGES: [&str; 4] = [
+    "flask_caching.",
+    "cachelib.",
+    "dogpile.cache.",
+    "aerospike_flask.",
+];
+
+const REDIS: [&str; 12] = [
+    "redis",
+    "rediscache",
+    "redissentinel",
+    "redissentinelcache",
+    "rediscluster",
+    "redisclustercache",
+    "valkey",
+    "valkeycache",
+    "valkeysentinel",
+    "valkeycluster",
+    "dogpilebackendredisadvanced",
+    "dogpilebackendredisadvancedhstore",
+];
+const MEMCACHED: [&str; 10] = [
+    "memcached",
+    "memcache",
+    "memcachedcache",
+    "saslmemcached",
+    "saslmemcachedcache",
+    "spreadsaslmemcached",
+    "spreadsaslmemcachedcache",
+    "pylibmc",
+    "pymemcache",
+    "bmemcached",
+];
+
+impl BackendKind {
+    /// The name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Null => "null",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let name = without_package(text);
+        let choices = [
+            Choice(
+                Self::Memory,
+                Self::Memory.name(),
+                &["inmemory", "local", "simple", "simplecache", "memorypickle"],
+            ),
+            Choice(
+                Self::Null,
+                Self::Null.name(),
+                &["nullcache", "none", "off", "disabled"],
+            ),
+        ];
+        match fold(name).as_str() {
+            name if REDIS.contains(&name) => Err(Refusal::not_in_this_version("redis")),
+            name if MEMCACHED.contains(&name) => Err(Refusal::not_in_this_version("memcached")),
+            "aerospike" | "aerospikecache" => Err(Refusal::not_in_this_version("aerospike")),
+            "mongodb" | "mongo" | "mongodbcache" => Err(Refusal::not_in_this_version("mongodb")),
+            "dynamodb" | "dynamodbcache" => Err(Refusal::not_in_this_version("dynamodb")),
+            "sqlite" | "sqlite3" => Err(Refusal::not_in_this_version("sqlite")),
+            "postgres" | "postgresql" => Err(Refusal::not_in_this_version("postgres")),
+            "mysql" | "mariadb" => Err(Refusal::not_in_this_version("mysql")),
+            "filesystem" | "filesystemcache" | "file" | "pickle" | "dbm" => Err(Refusal::Because(
+                "keeps entries in files, for which larder has CACHE_TYPE=sqlite; that needs the \
+                 feature \"sqlite\", which this version of larder does not have yet"
+                    .to_owned(),
+            )),
+            _ => match Choice::find(&choices, name)? {
+                Self::Memory if cfg!(not(feature = "memory")) => {
+                    Err(Refusal::off_in_this_build("memory"))
+                }
+                kind => Ok(kind),
+            },
+        }
+    }
+}
+
+fn without_package(text: &str) -> &str {
+    let is_path = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_'));
+    let lower = text.to_ascii_lowercase();
+    let from_python = PACKAGES.iter().any(|package| lower.starts_with(package));
+    match text.rsplit_once('.') {
+        Some((_, last)) if is_path && from_python => last,
+        _ => text,
+    }
+}
+
+#[cfg(all(test, not(feature = "memory")))]
+mod tests {
+    use crate::Settings;
+
+    #[test]
+    fn memory_without_its_feature_is_refused_even_as_the_default() {
+        let message =
+            "CACHE_TYPE=memory needs the feature \"memory\" of larder, which is off in this build";
+        for (pairs, origin) in [
+            (vec![], "the default"),
+            (vec![("CACHE_TYPE", "memory")], "set in the pairs given"),
+        ] {
+            let error = Settings::from_pairs(pairs).unwrap_err();
+            assert_eq!(error.to_string(), format!("{message} ({origin})"));
+        }
+    }
+}

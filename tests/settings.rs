@@ -1,0 +1,665 @@
+//! Settings from the environment, a file, pairs and a figment.
+
+#![cfg(all(feature = "memory", feature = "json"))]
+// `Jail` asks its closures for figment's large error, and helpers outside `#[test]` functions unwrap too.
+#![allow(clippy::result_large_err, clippy::unwrap_used)]
+
+use std::{fmt, io, path::Path, sync::Arc, sync::Mutex, time::Duration};
+
+use figment::{
+    Figment, Jail,
+    providers::{Format, Serialized, Toml},
+};
+use larder::{BackendKind, CodecKind, ErrorKind, MemoryPolicy, Secret, Settings};
+use proptest::prelude::*;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cache.toml");
+
+const VARIABLES: [&str; 12] = [
+    "CACHE_TYPE",
+    "CACHE_DEFAULT_TIMEOUT",
+    "CACHE_KEY_PREFIX",
+    "CACHE_THRESHOLD",
+    "CACHE_MAX_BYTES",
+    "CACHE_MEMORY_POLICY",
+    "CACHE_CODEC",
+    "CACHE_IGNORE_ERRORS",
+    "CACHE_TTL_MIN",
+    "CACHE_TTL_MAX",
+    "CACHE_NO_NULL_WARNING",
+    "CACHE_HASH_KEY",
+];
+
+fn one(variable: &str, value: &str) -> Settings {
+    Settings::from_pairs([(variable, value)]).unwrap()
+}
+
+fn refusal<const N: usize>(pairs: [(&str, &str); N]) -> String {
+    let error = Settings::from_pairs(pairs).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Settings);
+    error.to_string()
+}
+
+/// What `Settings` say about a file with this text.
+fn file(text: &str) -> Result<Settings, String> {
+    let mut result = None;
+    Jail::expect_with(|jail| {
+        jail.create_file("cache.toml", text)?;
+        result = Some(Settings::from_pairs([("CACHE_CONFIG", "cache.toml")]));
+        Ok(())
+    });
+    result.unwrap().map_err(|error| error.to_string())
+}
+
+// Values
+
+#[test]
+fn nothing_set_is_the_default() {
+    assert_eq!(
+        Settings::from_pairs([("", ""); 0]).unwrap(),
+        Settings::default()
+    );
+    let settings = Settings::default();
+    assert_eq!(settings.backend, BackendKind::Memory);
+    assert_eq!(settings.default_ttl, Some(Duration::from_secs(300)));
+    assert_eq!(settings.key_prefix, "larder");
+    assert_eq!(settings.threshold, None);
+    assert_eq!(settings.max_bytes, 64 * 1024 * 1024);
+    assert_eq!(settings.codec, CodecKind::Json);
+    assert_eq!(settings.hash_key, None);
+}
+
+#[test]
+fn every_setting_can_be_set() {
+    let settings = Settings::from_pairs([
+        ("CACHE_TYPE", "null"),
+        ("CACHE_DEFAULT_TIMEOUT", "30"),
+        ("CACHE_KEY_PREFIX", "shop"),
+        ("CACHE_THRESHOLD", "500"),
+        ("CACHE_MAX_BYTES", "1GiB"),
+        ("CACHE_MEMORY_POLICY", "lru"),
+        ("CACHE_CODEC", "json"),
+        ("CACHE_IGNORE_ERRORS", "true"),
+        ("CACHE_TTL_MIN", "1"),
+        ("CACHE_TTL_MAX", "3600"),
+        ("CACHE_NO_NULL_WARNING", "1"),
+        ("CACHE_HASH_KEY", "0123456789abcdef"),
+    ])
+    .unwrap();
+    assert_eq!(settings.backend, BackendKind::Null);
+    assert_eq!(settings.default_ttl, Some(Duration::from_secs(30)));
+    assert_eq!(settings.key_prefix, "shop");
+    assert_eq!(settings.threshold, Some(500));
+    assert_eq!(settings.max_bytes, 1 << 30);
+    assert_eq!(settings.memory_policy, MemoryPolicy::Lru);
+    assert_eq!(settings.codec, CodecKind::Json);
+    assert!(settings.ignore_errors);
+    assert_eq!(settings.ttl_min, Some(Duration::from_secs(1)));
+    assert_eq!(settings.ttl_max, Some(Duration::from_secs(3600)));
+    assert!(settings.no_null_warning);
+    assert_eq!(settings.hash_key, Some(Secret::new("0123456789abcdef")));
+}
+
+#[test]
+fn a_time_out_of_zero_is_never() {
+    assert_eq!(one("CACHE_DEFAULT_TIMEOUT", "0").default_ttl, None);
+}
+
+#[test]
+fn an_empty_value_is_an_unset_one() {
+    let pairs = VARIABLES.map(|variable| (variable, ""));
+    assert_eq!(Settings::from_pairs(pairs).unwrap(), Settings::default());
+    assert_eq!(
+        Settings::from_pairs([("CACHE_CONFIG", "")]).unwrap(),
+        Settings::default()
+    );
+}
+
+#[test]
+fn the_later_of_two_pairs_counts() {
+    let pairs = [("CACHE_THRESHOLD", "1"), ("CACHE_THRESHOLD", "2")];
+    assert_eq!(Settings::from_pairs(pairs).unwrap().threshold, Some(2));
+}
+
+#[test]
+fn texts_stay_as_they_are() {
+    for text in [
+        "007",
+        "true",
+        "1e3",
+        "[a, b]",
+        "{a = 1}",
+        "\"quoted\"",
+        "a,b",
+        " a ",
+        "'",
+        "é",
+    ] {
+        assert_eq!(one("CACHE_KEY_PREFIX", text).key_prefix, text);
+    }
+}
+
+#[test]
+fn space_around_a_number_or_a_name_means_nothing() {
+    assert_eq!(one("CACHE_THRESHOLD", " 7\n").threshold, Some(7));
+    assert_eq!(one("CACHE_TYPE", " null ").backend, BackendKind::Null);
+}
+
+// Names of backends, policies and codecs
+
+#[test]
+fn memory_has_the_names_that_other_caches_give_it() {
+    for name in [
+        "memory",
+        "MEMORY",
+        "inmemory",
+        "in-memory",
+        "in_memory",
+        "local",
+        "simple",
+        "SimpleCache",
+        "simplecache",
+        "flask_caching.backends.SimpleCache",
+        "flask_caching.backends.simplecache.SimpleCache",
+        "dogpile.cache.memory",
+        "dogpile.cache.memory_pickle",
+    ] {
+        assert_eq!(
+            one("CACHE_TYPE", name).backend,
+            BackendKind::Memory,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn null_has_the_names_that_other_caches_give_it() {
+    for name in [
+        "null",
+        "NullCache",
+        "none",
+        "Off",
+        "flask_caching.backends.NullCache",
+        "flask_caching.backends.nullcache.NullCache",
+        "dogpile.cache.null",
+    ] {
+        assert_eq!(one("CACHE_TYPE", name).backend, BackendKind::Null, "{name}");
+    }
+}
+
+#[test]
+fn a_backend_that_this_version_lacks_names_its_feature() {
+    for (feature, names) in [
+        (
+            "redis",
+            "redis RedisCache RedisSentinelCache valkey flask_caching.backends.RedisCache",
+        ),
+        (
+            "redis",
+            "dogpile.cache.redis_sentinel dogpile_backend_redis_advanced",
+        ),
+        (
+            "aerospike",
+            "aerospike aerospike_flask.cache.aerospike.AerospikeCache",
+        ),
+        (
+            "memcached",
+            "memcached MemcachedCache SASLMemcachedCache dogpile.cache.pylibmc",
+        ),
+        ("mongodb", "mongodb"),
+        ("dynamodb", "DynamoDB"),
+        ("sqlite", "sqlite"),
+        ("postgres", "postgres postgresql"),
+        ("mysql", "mysql mariadb"),
+    ] {
+        for name in names.split(' ') {
+            assert_eq!(
+                refusal([("CACHE_TYPE", name)]),
+                format!(
+                    "CACHE_TYPE={name} needs the feature \"{feature}\", which this version of larder \
+                     does not have yet (set in the pairs given)"
+                ),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cache_in_files_is_sent_to_sqlite() {
+    for name in [
+        "FileSystemCache",
+        "filesystem",
+        "pickle",
+        "dogpile.cache.dbm",
+    ] {
+        let message = refusal([("CACHE_TYPE", name)]);
+        let start = format!(
+            "CACHE_TYPE={name} keeps entries in files, for which larder has CACHE_TYPE=sqlite"
+        );
+        assert!(message.starts_with(&start), "{message}");
+    }
+}
+
+#[test]
+fn an_unknown_backend_lists_the_names_and_the_nearest() {
+    assert_eq!(
+        refusal([("CACHE_TYPE", "memroy")]),
+        "CACHE_TYPE must be memory or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
+    );
+    assert_eq!(
+        refusal([("CACHE_TYPE", "myapp.RedisCache")]),
+        "CACHE_TYPE must be memory or null; it is \"myapp.RedisCache\" (set in the pairs given)",
+    );
+}
+
+#[test]
+fn policies_are_named_with_or_without_hyphens() {
+    for (policy, names) in [
+        (
+            MemoryPolicy::S3Fifo,
+            "s3-fifo S3FIFO s3_fifo clock-pro ClockPro",
+        ),
+        (MemoryPolicy::TinyLfu, "tiny-lfu TinyLFU w-tinylfu"),
+        (MemoryPolicy::Lru, "lru LRU"),
+    ] {
+        for name in names.split(' ') {
+            assert_eq!(
+                one("CACHE_MEMORY_POLICY", name).memory_policy,
+                policy,
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_codec_that_this_version_lacks_names_its_feature() {
+    for codec in ["msgpack", "postcard"] {
+        assert_eq!(
+            refusal([("CACHE_CODEC", codec)]),
+            format!(
+                "CACHE_CODEC={codec} needs the feature \"{codec}\", which this version of larder does \
+                 not have yet (set in the pairs given)"
+            ),
+        );
+    }
+}
+
+// Mistakes
+
+#[test]
+fn every_wrong_setting_is_reported_at_once() {
+    let message = refusal([
+        ("CACHE_TYPE", "memroy"),
+        ("CACHE_DEFAULT_TIMEOUT", "abc"),
+        ("CACHE_THRESHOLD", "0"),
+        ("CACHE_MAX_BYTES", "64M"),
+        ("CACHE_MEMORY_POLICY", "random"),
+        ("CACHE_CODEC", "xml"),
+        ("CACHE_IGNORE_ERRORS", "maybe"),
+        ("CACHE_TTL_MIN", "-1"),
+        ("CACHE_TTL_MAX", "1h"),
+        ("CACHE_NO_NULL_WARNING", "2"),
+        ("CACHE_HASH_KEY", "short"),
+        ("CACHE_MEMORY_SIZE", "1"),
+        ("CACHE_CONFIG", "no/such/file.toml"),
+    ]);
+    assert_eq!(message.lines().count(), 13, "{message}");
+    for name in VARIABLES.iter().filter(|&&name| name != "CACHE_KEY_PREFIX") {
+        assert_eq!(
+            message
+                .lines()
+                .filter(|line| line.starts_with(name))
+                .count(),
+            1,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_value_is_one_sentence_with_variable_and_source() {
+    assert_eq!(
+        refusal([("CACHE_DEFAULT_TIMEOUT", "abc")]),
+        "CACHE_DEFAULT_TIMEOUT must be whole seconds, 0 for never; it is \"abc\" (set in the pairs given)",
+    );
+}
+
+#[test]
+fn a_long_or_many_lined_value_stays_on_one_short_line() {
+    let message = refusal([("CACHE_THRESHOLD", &format!("a\nb{}", "c".repeat(10_000)))]);
+    assert_eq!(message.lines().count(), 1);
+    assert!(message.len() < 250, "{message}");
+}
+
+#[test]
+fn a_wrong_secret_is_not_shown() {
+    assert_eq!(
+        refusal([("CACHE_HASH_KEY", "hunter2")]),
+        "CACHE_HASH_KEY must be a text of at least 16 bytes (set in the pairs given)",
+    );
+}
+
+#[test]
+fn limits_that_leave_no_room_are_refused() {
+    assert_eq!(
+        refusal([("CACHE_TTL_MIN", "60"), ("CACHE_TTL_MAX", "10")]),
+        "CACHE_TTL_MIN is 60 s (set in the pairs given), longer than CACHE_TTL_MAX, 10 s (set in the pairs given)",
+    );
+}
+
+#[test]
+fn a_default_time_out_outside_the_limits_is_refused() {
+    assert_eq!(
+        refusal([("CACHE_TTL_MAX", "60")]),
+        "CACHE_DEFAULT_TIMEOUT is 300 s (the default), longer than CACHE_TTL_MAX, 60 s (set in the pairs given)",
+    );
+    assert_eq!(
+        refusal([("CACHE_DEFAULT_TIMEOUT", "0"), ("CACHE_TTL_MAX", "60")]),
+        "CACHE_DEFAULT_TIMEOUT is 0, never (set in the pairs given), longer than CACHE_TTL_MAX, 60 s \
+         (set in the pairs given)",
+    );
+    assert_eq!(
+        refusal([("CACHE_DEFAULT_TIMEOUT", "5"), ("CACHE_TTL_MIN", "60")]),
+        "CACHE_TTL_MIN is 60 s (set in the pairs given), longer than CACHE_DEFAULT_TIMEOUT, 5 s \
+         (set in the pairs given)",
+    );
+    assert!(
+        Settings::from_pairs([("CACHE_DEFAULT_TIMEOUT", "0"), ("CACHE_TTL_MIN", "60")]).is_ok()
+    );
+}
+
+#[test]
+fn a_malformed_limit_contradicts_nothing() {
+    let message = refusal([("CACHE_TTL_MIN", "400"), ("CACHE_DEFAULT_TIMEOUT", "x")]);
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
+
+// Names that are no settings
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is logged while these pairs are read; they must be right.
+fn logged<const N: usize>(pairs: [(&str, &str); N]) -> String {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || Settings::from_pairs(pairs).unwrap());
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_setting_only_warns() {
+    let log = logged([("CACHE_DEFAULT_TIMEOT", "abc-the-value")]);
+    assert!(log.contains("WARN"), "{log}");
+    assert!(log.contains(
+        "CACHE_DEFAULT_TIMEOT is not a setting of larder; did you mean CACHE_DEFAULT_TIMEOUT?"
+    ));
+    assert!(!log.contains("abc-the-value"), "{log}");
+}
+
+#[test]
+fn foreign_variables_are_left_alone() {
+    assert_eq!(
+        logged([
+            ("CACHE_DIR", "/tmp"),
+            ("CACHE_CONTROL_MAX_AGE", "x"),
+            ("TYPE", "x"),
+            ("LANG", "C")
+        ]),
+        ""
+    );
+}
+
+#[test]
+fn an_unknown_name_in_the_section_of_a_backend_is_an_error() {
+    assert_eq!(
+        refusal([("CACHE_MEMORY_POLICE", "lru")]),
+        "CACHE_MEMORY_POLICE is not a setting of larder (set in the pairs given); did you mean CACHE_MEMORY_POLICY?",
+    );
+}
+
+// The file
+
+#[test]
+fn the_file_of_the_project_gives_the_defaults() {
+    assert_eq!(one("CACHE_CONFIG", FILE), Settings::default());
+}
+
+#[test]
+fn the_examples_in_the_file_of_the_project_are_right() {
+    let text = std::fs::read_to_string(FILE).unwrap();
+    let uncommented: Vec<&str> = text
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|rest| !rest.starts_with(' '))
+                .unwrap_or(line)
+        })
+        .collect();
+    let settings = file(&uncommented.join("\n")).unwrap();
+    assert!(settings.threshold.is_some() && settings.hash_key.is_some());
+    assert!(settings.ttl_min.is_some() && settings.ttl_max.is_some());
+}
+
+#[test]
+fn numbers_and_flags_in_a_file_may_stand_in_quotes_or_not() {
+    let bare = file("default_timeout = 60\nmax_bytes = 1024\nignore_errors = true").unwrap();
+    let quoted =
+        file("default_timeout = \"60\"\nmax_bytes = \"1KiB\"\nignore_errors = \"yes\"").unwrap();
+    assert_eq!(bare, quoted);
+    assert_eq!(bare.max_bytes, 1024);
+}
+
+#[test]
+fn a_wrong_value_in_a_file_names_the_file_and_the_variable() {
+    assert_eq!(
+        file("threshold = \"many\"").unwrap_err(),
+        "CACHE_THRESHOLD must be a whole number of entries, at least 1; it is \"many\" (set in cache.toml)",
+    );
+}
+
+#[test]
+fn a_value_in_a_file_that_is_no_text_is_refused() {
+    let message =
+        file("key_prefix = 7\nthreshold = [1]\nttl_min = 1.5\nhash_key = 1234567890123456789")
+            .unwrap_err();
+    assert_eq!(
+        message.lines().collect::<Vec<_>>(),
+        [
+            "CACHE_KEY_PREFIX must be a text; it is not in quotes (set in cache.toml)",
+            "CACHE_THRESHOLD must be a whole number of entries, at least 1; it is a list (set in cache.toml)",
+            "CACHE_TTL_MIN must be whole seconds, at least 1; it is a fraction (set in cache.toml)",
+            "CACHE_HASH_KEY must be a text of at least 16 bytes; it is not in quotes (set in cache.toml)",
+        ],
+    );
+}
+
+#[test]
+fn an_unknown_key_in_a_file_is_an_error_with_the_nearest_known_one() {
+    assert_eq!(
+        file("treshold = 5\nCACHE_TYPE = \"null\"").unwrap_err(),
+        "\"CACHE_TYPE\" is not a setting of larder (set in cache.toml); did you mean type?\n\
+         \"treshold\" is not a setting of larder (set in cache.toml); did you mean threshold?",
+    );
+}
+
+#[test]
+fn a_section_in_a_file_is_an_error() {
+    assert_eq!(
+        file("[cache]\ntype = \"null\"").unwrap_err(),
+        "[cache] is not a section of larder, whose settings stand outside any (set in cache.toml)",
+    );
+}
+
+#[test]
+fn a_file_cannot_name_another_file() {
+    assert!(
+        file("config = \"other.toml\"")
+            .unwrap_err()
+            .contains("\"config\" is not a setting")
+    );
+}
+
+#[test]
+fn a_missing_file_is_an_error_that_names_it() {
+    let message = refusal([("CACHE_CONFIG", "no/such/file.toml")]);
+    assert!(
+        message.starts_with("CACHE_CONFIG names no/such/file.toml, which cannot be read: "),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_an_error_with_the_place_and_without_the_line() {
+    assert_eq!(
+        file("type = \"null\"\nhash_key = hunter2").unwrap_err(),
+        "CACHE_CONFIG names cache.toml, which is not TOML at line 2, column 12; texts need quotes there",
+    );
+}
+
+// The environment
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    Jail::expect_with(|jail| {
+        jail.create_file(
+            "shop.toml",
+            "key_prefix = \"shop\"\nthreshold = 5\nttl_max = \"\"",
+        )?;
+        jail.set_env("CACHE_CONFIG", "shop.toml");
+        jail.set_env("CACHE_THRESHOLD", "7");
+        jail.set_env("CACHE_KEY_PREFIX", "");
+        let settings = Settings::load().unwrap();
+        assert_eq!(settings.threshold, Some(7));
+        assert_eq!(settings.key_prefix, "shop");
+        assert_eq!(settings.max_bytes, 64 * 1024 * 1024);
+        Ok(())
+    });
+}
+
+#[test]
+fn each_mistake_names_its_own_source() {
+    Jail::expect_with(|jail| {
+        jail.create_file("shop.toml", "ttl_min = 500")?;
+        jail.set_env("CACHE_CONFIG", "shop.toml");
+        jail.set_env("CACHE_TYPE", "nul");
+        jail.set_env("CACHE_TTL_MAX", "400");
+        assert_eq!(
+            Settings::load().unwrap_err().to_string(),
+            "CACHE_TYPE must be memory or null; it is \"nul\" (set in the environment); did you mean null?\n\
+             CACHE_TTL_MIN is 500 s (set in shop.toml), longer than CACHE_TTL_MAX, 400 s (set in the environment)",
+        );
+        Ok(())
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_value_that_is_no_utf_8_is_an_error_only_for_a_setting() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let broken = OsStr::from_bytes(b"\xff");
+    let error = Settings::from_pairs([("CACHE_KEY_PREFIX", broken)]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "CACHE_KEY_PREFIX must be UTF-8 (set in the pairs given)"
+    );
+    assert!(Settings::from_pairs([("LANG", broken)]).is_ok());
+}
+
+// A figment of the application's own
+
+#[test]
+fn a_figment_is_read_by_the_keys_of_the_file() {
+    let figment = Figment::from(Serialized::default("type", "null")).merge(("threshold", 9));
+    let settings = Settings::from_figment(&figment).unwrap();
+    assert_eq!(
+        (settings.backend, settings.threshold),
+        (BackendKind::Null, Some(9))
+    );
+}
+
+#[test]
+fn a_section_of_a_figment_is_read_by_focusing_on_it() {
+    let figment = Figment::from(Toml::string("port = 80\n[cache]\nkey_prefix = \"shop\""));
+    assert_eq!(
+        Settings::from_figment(&figment.focus("cache"))
+            .unwrap()
+            .key_prefix,
+        "shop"
+    );
+    assert!(Settings::from_figment(&figment).is_err());
+}
+
+#[test]
+fn a_text_that_figment_has_turned_into_a_number_is_refused() {
+    let error = Settings::from_figment(&Figment::from(("key_prefix", 7))).unwrap_err();
+    let start = "CACHE_KEY_PREFIX must be a text; it is not in quotes";
+    assert!(error.to_string().starts_with(start), "{error}");
+}
+
+#[test]
+fn a_figment_that_cannot_be_read_is_an_error_without_its_text() {
+    let figment = Figment::from(Toml::string("hash_key = hunter2"));
+    assert_eq!(
+        Settings::from_figment(&figment).unwrap_err().to_string(),
+        "a layer of the figment cannot be read (set in TOML source string)",
+    );
+}
+
+// Whatever the value
+
+/// Both forms of anything that could be logged.
+fn shown<T: fmt::Debug, E: fmt::Debug + fmt::Display>(result: &Result<T, E>) -> String {
+    match result {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => format!("{error:?} {error}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_value_of_any_variable_panics(variable in prop::sample::select(&VARIABLES[..]), value in ".*") {
+        let _ = Settings::from_pairs([(variable, value.as_str())]);
+        let _ = Settings::from_figment(&Figment::from((variable.to_lowercase(), &value)));
+    }
+
+    #[test]
+    fn no_number_panics(variable in prop::sample::select(&VARIABLES[..]), number: i128, fraction: f64) {
+        let key = variable.trim_start_matches("CACHE_").to_lowercase();
+        let _ = Settings::from_pairs([(variable, number.to_string())]);
+        let _ = Settings::from_figment(&Figment::from((&key, number)));
+        let _ = Settings::from_figment(&Figment::from((&key, fraction)));
+    }
+
+    #[test]
+    fn no_file_panics(text in "([a-z_]{0,12} ?= ?[\"0-9a-z\\[\\]{}.']{0,12}\n){0,4}\\PC{0,20}") {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("property.toml");
+        std::fs::write(&path, text).unwrap();
+        let _ = Settings::from_pairs([("CACHE_CONFIG", path)]);
+    }
+
+    #[test]
+    fn no_secret_is_shown(secret in "S3CR[\\PC]{0,40}", wrong: bool) {
+        let other = if wrong { "abc" } else { "300" };
+        let settings = Settings::from_pairs([("CACHE_HASH_KEY", secret.as_str()), ("CACHE_DEFAULT_TIMEOUT", other)]);
+        prop_assert!(!shown(&settings).contains("S3CR"));
+        let figment = Figment::from(("hash_key", &secret)).merge(("default_timeout", other));
+        prop_assert!(!shown(&Settings::from_figment(&figment)).contains("S3CR"));
+    }
+}
