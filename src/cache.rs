@@ -288,6 +288,22 @@ impl Cache {
         self.backend().close().await
     }
 
+    /// Ends what is stored for a URI, all variants at once, and keeps what is on its way there from being stored.
+    pub(crate) async fn invalidate_response(&self, key: &Key) {
+        let shared = self.shared();
+        shared.generations.advance(key).await;
+        shared.response_flights.detach(key);
+        let deleted = self.observe(self.backend().delete(key).await);
+        if deleted.unwrap_or(false) {
+            self.count(Event::HttpInvalidated);
+        }
+    }
+
+    /// The same for all handles of one cache, and for no other.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0.shared).addr()
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.0.shared.backend
     }

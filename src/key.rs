@@ -315,7 +315,8 @@ mod tests {
             let head = KeyHead::new(&namespace, space, bucket.as_deref());
             let key = head.key(&name).to_key();
             prop_assert_eq!(key.namespace(), namespace.as_str());
-            prop_assert_eq!(key.bucket().as_deref(), bucket.as_deref());
+            let found = key.bucket();
+            prop_assert_eq!(found.as_deref(), bucket.as_deref());
             prop_assert_eq!(key.space(), space);
             prop_assert_eq!(key.name(), &name[..]);
         }

@@ -112,6 +112,10 @@ impl<O> Leader<O> {
         self.id
     }
 
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Gives the followers their outcome. Until the leader is dropped, later callers get it at once.
     pub(crate) fn announce(&self, outcome: O) {
         self.sender.send_replace(Some(outcome));

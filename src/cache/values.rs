@@ -582,7 +582,7 @@ impl Cache {
         Ok(value)
     }
 
-    fn damaged(&self, error: &Error) {
+    pub(crate) fn damaged(&self, error: &Error) {
         self.count(Event::Damaged);
         tracing::warn!(%error, "a stored entry is taken for absent");
     }

@@ -1,6 +1,7 @@
 use std::{
     fmt,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
@@ -44,6 +45,11 @@ impl<B> CacheBody<B> {
 
     pub(super) fn tee(body: B, tee: Tee) -> Self {
         Self { kind: Kind::Tee { body, tee: Box::new(tee) } }
+    }
+
+    /// Whether a copy of the body is kept for the store.
+    pub(super) fn is_tee(&self) -> bool {
+        matches!(self.kind, Kind::Tee { .. })
     }
 
     /// The stored bytes or the inner service's own body, when there is nothing more to this one.
@@ -126,4 +132,10 @@ impl<B> fmt::Debug for CacheBody<B> {
             Kind::Tee { .. } => "CacheBody::Tee",
         })
     }
+}
+
+/// Reads a body to its end, for what that does on the way.
+pub(super) async fn drain<B: Body<Data = Bytes>>(body: CacheBody<B>) {
+    let mut body = pin!(body);
+    while let Some(Ok(_)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
 }

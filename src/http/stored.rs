@@ -11,7 +11,7 @@ use super::{
     directives::ResponseDirectives,
     freshness::{ResponsePolicy, Times},
     policy::Rules,
-    status::CACHE_STATUS,
+    answer::CACHE_STATUS,
     storable::RequestFacts,
 };
 use crate::{Error, ErrorKind, Result, Timestamp};

@@ -1,0 +1,312 @@
+//! Asking the inner service, and what its answer becomes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, Request, Response, StatusCode,
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
+    response::Parts,
+};
+use http_body::Body;
+use tokio::{runtime::Handle, sync::Semaphore};
+use tower_service::Service;
+
+use super::{
+    Landing,
+    answer::{self, Telling},
+    body::{CacheBody, drain},
+    commit::Tee,
+    conditional, fields,
+    freshness::Times,
+    future::Call,
+    lookup,
+    place::{Offer, Refused},
+    reuse::serve_on_error,
+    status::{Forward, Outcome},
+    stored::StoredResponse,
+    telling::{Decision, decided},
+    work::{Inside, Stale, Work},
+};
+use crate::{
+    Timestamp,
+    cache::{Event, Leader, Load},
+};
+
+/// How many of those who waited for a leader that failed run at the same time.
+pub(super) const AFTER_FAILURE: usize = 4;
+
+/// What is known when the inner service has answered.
+struct Answered {
+    /// The client's own fields; what the inner service saw may differ in its conditions.
+    client: HeaderMap,
+    times: Times,
+    load: Load,
+    leader: Option<Leader<Landing>>,
+    stale: Option<Stale>,
+    reason: Forward,
+    collapsed: bool,
+    /// The client's conditions were kept from the inner service, and are to be evaluated against its answer.
+    evaluate: bool,
+}
+
+impl<S, B, R> Work<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+{
+    /// Asks the inner service, conditionally where a stored response has a validator.
+    pub(super) async fn forward(
+        mut self,
+        reason: Forward,
+        stale: Option<Stale>,
+        leader: Option<Leader<Landing>>,
+        collapsed: bool,
+    ) -> Result<Response<CacheBody<R>>, S::Error> {
+        let config = self.config.clone();
+        let client = self.request.headers().clone();
+        let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
+        config.cache.count(Event::HttpMiss);
+        decided(&config, self.request.extensions(), Decision::Miss);
+        Inside::mark(self.request.extensions_mut(), &config.cache);
+        let load = config.cache.shared().generations.begin(&self.base).await;
+        let request = Timestamp::now();
+        let Self { inner, request: forwarded, asked, base, .. } = self;
+        let result = Call::new(inner, forwarded).await;
+        let times = Times { request, response: Timestamp::now() };
+        let this = Work { config, inner: (), request: Request::new(()), asked, base };
+        let answered =
+            Answered { client, times, load, leader, stale, reason, collapsed, evaluate };
+        match result {
+            Err(error) => this.stale_for_error(&answered, None).ok_or(error),
+            Ok(response) if is_failure(response.status()) => {
+                let status = response.status();
+                match this.stale_for_error(&answered, Some(status)) {
+                    Some(stale) => Ok(stale),
+                    None => Ok(this.arrived(response, answered).await),
+                }
+            }
+            Ok(response) if is_validating && response.status() == StatusCode::NOT_MODIFIED => {
+                Ok(this.validated(response.into_parts().0, answered).await)
+            }
+            Ok(response) => Ok(this.arrived(response, answered).await),
+        }
+    }
+
+    /// Makes the request ask for what the cache needs: whether the stored response is still good, or a whole new one.
+    /// Says whether it does the former, and whether conditions of the client were taken out.
+    fn set_conditions(&mut self, stale: Option<&Stale>) -> (bool, bool) {
+        if self.asked.is_head {
+            return (false, false);
+        }
+        let headers = self.request.headers_mut();
+        let stored = stale.and_then(|(entry, _)| lookup::response(&self.config, entry));
+        if let Some(stored) = stored {
+            let validates = conditional::revalidation_headers(&stored.head.headers, headers);
+            return (validates, self.asked.conditional);
+        }
+        // A 304 could not be stored. Where nothing is stored anyway, the handler had better see the conditions.
+        if !self.asked.conditional || self.config.unshared.contains(&self.base, Timestamp::now()) {
+            return (false, false);
+        }
+        headers.remove(IF_NONE_MATCH);
+        headers.remove(IF_MODIFIED_SINCE);
+        (false, true)
+    }
+}
+
+impl Work<(), ()> {
+    /// The stale response in place of a failure, where it may be served (RFC 9111 §4.2.4, RFC 5861 §4).
+    fn stale_for_error<R>(
+        &self,
+        answered: &Answered,
+        status: Option<StatusCode>,
+    ) -> Option<Response<CacheBody<R>>> {
+        if let Some(leader) = &answered.leader {
+            leader.announce(Landing::Failed(Arc::new(Semaphore::new(AFTER_FAILURE))));
+        }
+        let (entry, _) = answered.stale.as_ref()?;
+        let stored = lookup::response(&self.config, entry)?;
+        let now = answered.times.response;
+        if !serve_on_error(&stored.policy, now, &self.config.rules) {
+            return None;
+        }
+        self.config.cache.count(Event::HttpStale);
+        let telling = Telling {
+            outcome: Outcome::Fwd {
+                reason: answered.reason,
+                status: status.map(|status| status.as_u16()),
+                stored: false,
+                collapsed: answered.collapsed,
+            },
+            detail: Some("stale-if-error"),
+        };
+        Some(self.from_store(stored, &answered.client, now, telling))
+    }
+
+    fn from_store<R>(
+        &self,
+        stored: &StoredResponse,
+        client: &HeaderMap,
+        now: Timestamp,
+        telling: Telling,
+    ) -> Response<CacheBody<R>> {
+        answer::from_store(&self.config, stored, &self.asked, client, now, telling)
+    }
+
+    /// A 304 to the cache's own question: the stored response is brought up to date and answers (RFC 9111 §4.3.4).
+    async fn validated<R>(&self, parts: Parts, answered: Answered) -> Response<CacheBody<R>> {
+        let Answered { client, times, load, leader, stale, reason, collapsed, .. } = answered;
+        let stored = stale.as_ref().and_then(|(entry, _)| lookup::response(&self.config, entry));
+        let Some(stored) = stored.filter(|old| fields::is_about(&old.head.headers, &parts.headers))
+        else {
+            return self.contradicted(stale.as_ref(), &client, times.response).await;
+        };
+        self.config.cache.count(Event::HttpRevalidated);
+        let mut headers = stored.head.headers.clone();
+        fields::freshen(&mut headers, &parts.headers);
+        let offer = Offer {
+            config: &self.config,
+            base: &self.base,
+            client: &client,
+            facts: self.asked.facts(),
+            status: stored.head.status,
+            headers: &headers,
+            times,
+        };
+        let (kept, detail) = match offer.place(load, leader).await {
+            Ok(commit) => {
+                commit.store(vec![stored.body.clone()], None);
+                (true, None)
+            }
+            Err(refused) => {
+                self.refused(&refused, stale.as_ref(), times.response).await;
+                (false, Some(refused.reason))
+            }
+        };
+        let outcome = Outcome::Fwd { reason, status: Some(304), stored: kept, collapsed };
+        let fresh = StoredResponse::new(offer.head(), stored.body.clone(), &self.config.rules);
+        self.from_store(&fresh, &client, times.response, Telling { outcome, detail })
+    }
+
+    /// The inner service says "not modified" of something else than it was asked about: neither its answer nor the
+    /// stored response can be trusted.
+    async fn contradicted<R>(
+        &self,
+        stale: Option<&Stale>,
+        client: &HeaderMap,
+        now: Timestamp,
+    ) -> Response<CacheBody<R>> {
+        tracing::warn!("a handler answered 304 with a validator it was not asked about");
+        self.forget(stale).await;
+        let telling = Telling::forwarded(Forward::Stale, Some("contradicting-304"));
+        let stored = stale.and_then(|(entry, _)| lookup::response(&self.config, entry));
+        if let Some(stored) = stored
+            && serve_on_error(&stored.policy, now, &self.config.rules)
+        {
+            return self.from_store(stored, client, now, telling);
+        }
+        let mut response = Response::new(CacheBody::empty());
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        telling.append(&self.config, response.headers_mut());
+        response
+    }
+
+    /// Passes the inner service's answer on, and keeps a copy of it where it may.
+    async fn arrived<R>(&self, response: Response<R>, answered: Answered) -> Response<CacheBody<R>>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+    {
+        let Answered { client, times, load, leader, stale, reason, collapsed, evaluate } = answered;
+        let (mut parts, body) = response.into_parts();
+        let not_modified = evaluate
+            && conditional::not_modified(&client, parts.status, &parts.headers, times.response);
+        let offer = Offer {
+            config: &self.config,
+            base: &self.base,
+            client: &client,
+            facts: self.asked.facts(),
+            status: parts.status,
+            headers: &parts.headers,
+            times,
+        };
+        let placed = match self.asked.is_head {
+            true => Err(Refused { reason: "head", is_lasting: false }),
+            false => offer.place_body(&body, load, leader).await,
+        };
+        let mut outcome = Outcome::Fwd { reason, status: None, stored: placed.is_ok(), collapsed };
+        let mut detail = None;
+        let mut body = match placed {
+            Ok((commit, _)) if body.is_end_stream() => {
+                commit.store(Vec::new(), None);
+                CacheBody::pass(body)
+            }
+            Ok((commit, len)) => CacheBody::tee(body, Tee::new(commit, len)),
+            Err(refused) => {
+                if !self.asked.is_head {
+                    self.refused(&refused, stale.as_ref(), times.response).await;
+                    detail = Some(refused.reason);
+                }
+                CacheBody::pass(body)
+            }
+        };
+        if not_modified {
+            outcome = Outcome::Fwd {
+                reason,
+                status: Some(parts.status.as_u16()),
+                stored: body.is_tee(),
+                collapsed,
+            };
+            parts.status = StatusCode::NOT_MODIFIED;
+            parts.headers = conditional::not_modified_headers(&parts.headers);
+            let unread = std::mem::replace(&mut body, CacheBody::empty());
+            self.drain_behind(unread);
+        }
+        Telling { outcome, detail }.append(&self.config, &mut parts.headers);
+        Response::from_parts(parts, body)
+    }
+
+    /// Reads a body to its end for the store, when the client needs none of it.
+    fn drain_behind<R>(&self, body: CacheBody<R>)
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+    {
+        if body.is_tee()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let write = self.config.cache.shared().writes.begin();
+            runtime.spawn(async move {
+                drain(body).await;
+                drop(write);
+            });
+        }
+    }
+
+    async fn refused(&self, refused: &Refused, stale: Option<&Stale>, now: Timestamp) {
+        self.config.cache.count(Event::HttpRefused);
+        if refused.is_lasting {
+            self.config.unshared.insert(&self.base, now);
+            // What is stored has been replaced by something that is not to be.
+            self.forget(stale).await;
+        }
+    }
+
+    async fn forget(&self, stale: Option<&Stale>) {
+        let Some((_, id)) = stale else { return };
+        let key = match id {
+            Some(id) => lookup::variant_key(&self.config, id),
+            None => self.base.clone(),
+        };
+        let deleted = self.config.cache.backend().delete(&key).await;
+        // Counted and logged there; the entry is stale in any case.
+        let _ = self.config.cache.observe(deleted);
+    }
+}
+
+/// The failures that a stale response may stand in for (RFC 5861 §4).
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}

@@ -1,0 +1,133 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderValue, Request, Response};
+use tower_service::Service;
+
+use super::{answer::CACHE_STATUS, body::CacheBody};
+
+type Boxed<R, E> = Pin<Box<dyn Future<Output = Result<Response<CacheBody<R>>, E>> + Send>>;
+
+pin_project_lite::pin_project! {
+    /// The response of a [`CacheService`](super::CacheService) to come. A hit is there already, without an allocation.
+    pub struct ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        kind: Kind<S, B, R>,
+    }
+}
+
+pin_project_lite::pin_project! {
+    #[project = KindProj]
+    enum Kind<S, B, R>
+    where
+        S: Service<Request<B>>,
+    {
+        Ready { response: Option<Response<CacheBody<R>>> },
+        Pass { #[pin] call: Call<S, B>, status: Option<HeaderValue> },
+        Work { future: Boxed<R, S::Error> },
+    }
+}
+
+impl<S, B, R> ResponseFuture<S, B, R>
+where
+    S: Service<Request<B>>,
+{
+    pub(super) fn ready(response: Response<CacheBody<R>>) -> Self {
+        Self { kind: Kind::Ready { response: Some(response) } }
+    }
+
+    pub(super) fn pass(call: Call<S, B>, status: Option<HeaderValue>) -> Self {
+        Self { kind: Kind::Pass { call, status } }
+    }
+
+    pub(super) fn work(
+        future: impl Future<Output = Result<Response<CacheBody<R>>, S::Error>> + Send + 'static,
+    ) -> Self {
+        Self { kind: Kind::Work { future: Box::pin(future) } }
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B, R>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Output = Result<Response<CacheBody<R>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProj::Ready { response } => {
+                Poll::Ready(Ok(response.take().expect("a future is not polled after its end")))
+            }
+            KindProj::Pass { call, status } => {
+                let mut response = ready!(call.poll(cx))?;
+                if let Some(status) = status.take() {
+                    response.headers_mut().append(CACHE_STATUS, status);
+                }
+                Poll::Ready(Ok(response.map(CacheBody::pass)))
+            }
+            KindProj::Work { future } => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<S, B, R> fmt::Debug for ResponseFuture<S, B, R>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            Kind::Ready { .. } => "ResponseFuture::Ready",
+            Kind::Pass { .. } => "ResponseFuture::Pass",
+            Kind::Work { .. } => "ResponseFuture::Work",
+        })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Waits until a service is ready, and calls that same one.
+    #[project = CallProj]
+    pub(super) enum Call<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        Waiting { inner: S, request: Option<Request<B>> },
+        Calling { #[pin] future: S::Future },
+    }
+}
+
+impl<S, B> Call<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(super) fn new(inner: S, request: Request<B>) -> Self {
+        Self::Waiting { inner, request: Some(request) }
+    }
+}
+
+impl<S, B> Future for Call<S, B>
+where
+    S: Service<Request<B>>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match self.as_mut().project() {
+                CallProj::Waiting { inner, request } => {
+                    ready!(inner.poll_ready(cx))?;
+                    let request = request.take().expect("the state changes with the call");
+                    let future = inner.call(request);
+                    self.set(Self::Calling { future });
+                }
+                CallProj::Calling { future } => return future.poll(cx),
+            }
+        }
+    }
+}

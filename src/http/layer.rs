@@ -1,0 +1,225 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::Extensions;
+use tower_layer::Layer;
+
+use super::{
+    policy::{Rules, SetCookie},
+    service::CacheService,
+    status::CacheStatus,
+    unshared::Unshared,
+};
+use crate::{Cache, Result};
+
+/// Makes a router, or any tower service, a correct shared HTTP cache (RFC 9111), and provides [`Cache`] to its handlers.
+///
+/// Responses are stored when they say so by `Cache-Control`, `Expires` or `Last-Modified`, or by
+/// [`default_ttl`](Self::default_ttl) when they say nothing. Every response that was touched tells in `Cache-Status` what
+/// was done. See the [module of the rules](crate::http) for what is stored, reused and invalidated.
+///
+/// The layer fits in three places:
+///
+/// * inside a router, by `Router::layer`, or on one `MethodRouter`;
+/// * around a whole router, by [`around`](Self::around): a hit then costs less, because routing is left out;
+/// * around any tower service whose request is an `http::Request`, without axum.
+///
+/// It is always ready. A hit neither waits for the inner service nor calls it, so cached answers flow while a
+/// concurrency limit inside is exhausted. A failure of the cache never fails a request.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{Router, routing::get};
+/// use larder::{Cache, CacheControl, CacheLayer};
+/// use std::time::Duration;
+///
+/// async fn item() -> (CacheControl, &'static str) {
+///     (CacheControl::new().public().max_age(Duration::from_secs(60)), "an item")
+/// }
+///
+/// let app: Router = Router::new()
+///     .route("/item", get(item))
+///     .layer(CacheLayer::new(Cache::memory()));
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a layer does nothing until a service is put into it"]
+pub struct CacheLayer(Arc<Config>);
+
+/// What the layer was told.
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) cache: Cache,
+    pub(super) rules: Rules,
+    pub(super) max_body: u64,
+    pub(super) max_variants: usize,
+    pub(super) follower_wait: Duration,
+    pub(super) status: Option<CacheStatus>,
+    pub(super) route_label: Option<fn(&Extensions) -> Option<&str>>,
+    /// URIs whose responses were not to be shared lately, so that requests for them do not wait for each other.
+    pub(super) unshared: Arc<Unshared>,
+}
+
+impl CacheLayer {
+    /// A layer that stores responses in `cache`, and gives it to the handlers.
+    pub fn new(cache: Cache) -> Self {
+        Self(Arc::new(Config {
+            cache,
+            rules: Rules::default(),
+            max_body: 1 << 20,
+            max_variants: 32,
+            follower_wait: Duration::from_secs(5),
+            status: CacheStatus::new("larder").ok(),
+            route_label: None,
+            unshared: Arc::default(),
+        }))
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Stores responses that say nothing about caching for this long.
+    ///
+    /// That is a statement about every handler in the layer, so it is refused where it could leak: for requests with
+    /// `Authorization` or `Cookie`, and for responses with `Set-Cookie`. A handler takes part in none of it by sending
+    /// any `Cache-Control`, such as `no-store`. `CACHE_DEFAULT_TIMEOUT` does not apply here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory()).default_ttl(Duration::from_secs(30));
+    /// ```
+    pub fn default_ttl(self, ttl: Duration) -> Self {
+        self.change(|config| config.rules.default_ttl = Some(ttl))
+    }
+
+    /// Whether `Last-Modified` makes a response fresh for a tenth of its age, at most a day, when nothing else does
+    /// (RFC 9111 §4.2.2). On by default; never for requests with `Authorization` or `Cookie`.
+    pub fn heuristics(self, on: bool) -> Self {
+        self.change(|config| config.rules.heuristics = on)
+    }
+
+    /// Whether responses with `Set-Cookie` are stored: by default only those that say `public` or `s-maxage`.
+    pub fn set_cookie(self, rule: SetCookie) -> Self {
+        self.change(|config| config.rules.set_cookie = rule)
+    }
+
+    /// For how long a stale response answers when the inner service fails, by an error or a 500, 502, 503 or 504; 60
+    /// seconds by default, zero for never. A response's own `stale-if-error` comes first, and `must-revalidate`,
+    /// `proxy-revalidate`, `no-cache` and `s-maxage` forbid it.
+    pub fn stale_if_error(self, window: Duration) -> Self {
+        self.change(|config| config.rules.stale_if_error = window)
+    }
+
+    /// Ignores `no-cache`, `max-age` and their like in requests, for clients that would empty the cache otherwise. Off
+    /// by default; `no-store` and `only-if-cached` are honoured all the same.
+    pub fn ignore_client_directives(self, ignore: bool) -> Self {
+        self.change(|config| config.rules.ignore_client_directives = ignore)
+    }
+
+    /// The largest body that is stored, in bytes; 1 MiB by default. A larger one streams to its client all the same.
+    pub fn max_body_bytes(self, bytes: u64) -> Self {
+        self.change(|config| config.max_body = bytes)
+    }
+
+    /// How many variants of one URI are kept, by `Vary`; 32 by default. The oldest goes first.
+    pub fn max_variants(self, variants: usize) -> Self {
+        self.change(|config| config.max_variants = variants)
+    }
+
+    /// How long a request waits for the response to another one for the same URI; 5 seconds by default. After that it
+    /// runs by itself. Zero switches collapsing off.
+    pub fn follower_wait(self, wait: Duration) -> Self {
+        self.change(|config| config.follower_wait = wait)
+    }
+
+    /// The name of this cache in `Cache-Status`, `larder` by default.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) for a name that cannot stand in a header field.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// assert!(CacheLayer::new(Cache::memory()).status_name("shop").is_ok());
+    /// assert!(CacheLayer::new(Cache::memory()).status_name("a\nb").is_err());
+    /// ```
+    pub fn status_name(self, name: &str) -> Result<Self> {
+        let status = CacheStatus::new(name)?;
+        Ok(self.change(|config| config.status = Some(status)))
+    }
+
+    /// Leaves `Cache-Status` out.
+    pub fn without_status(self) -> Self {
+        self.change(|config| config.status = None)
+    }
+
+    /// How log events name the route of a request. In axum routers it is the matched path, as it was written; elsewhere
+    /// there is none unless a label is made here. It must be one of few: never the path itself.
+    pub fn route_label(self, label: fn(&Extensions) -> Option<&str>) -> Self {
+        self.change(|config| config.route_label = Some(label))
+    }
+
+    /// Puts the layer around a whole router, as what `axum::serve` takes.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use axum::{Router, routing::get};
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// let app = Router::new().route("/", get(|| async { "hello" }));
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// axum::serve(listener, CacheLayer::new(Cache::memory()).around(app)).await
+    /// # }
+    /// ```
+    #[cfg(feature = "axum")]
+    pub fn around<S>(&self, service: S) -> axum::routing::IntoMakeService<super::Around<S>>
+    where
+        super::Around<S>: tower_service::Service<http::Request<axum::body::Body>>,
+    {
+        self.around_service(service).into_make_service()
+    }
+
+    /// [`around`](Self::around) as a plain service: for tests, and for axum's
+    /// `into_make_service_with_connect_info`.
+    #[cfg(feature = "axum")]
+    pub fn around_service<S>(&self, service: S) -> super::Around<S> {
+        super::Around::new(self, service)
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.0.clone()
+    }
+}
+
+impl<S> Layer<S> for CacheLayer {
+    type Service = CacheService<S>;
+
+    fn layer(&self, inner: S) -> CacheService<S> {
+        CacheService::new(inner, self.config())
+    }
+}
+
+impl fmt::Debug for CacheLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheLayer")
+            .field("cache", &self.0.cache)
+            .field("rules", &self.0.rules)
+            .field("max_body_bytes", &self.0.max_body)
+            .field("max_variants", &self.0.max_variants)
+            .field("follower_wait", &self.0.follower_wait)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! Finding the stored response that a request selects.
+
+use http::HeaderMap;
+
+use super::{
+    layer::Config,
+    stored::StoredResponse,
+    variants::{self, Id, VariantRecord},
+};
+use crate::{CodecId, Entry, Key, KeyRef, Peek, Timestamp, key::KeyBuf};
+
+/// What is stored for a request.
+#[derive(Clone, Debug)]
+pub(super) enum Looked {
+    /// A response, under the URI's key or that of a variant.
+    Found(Entry, Option<Id>),
+    /// Nothing for the URI.
+    NoUri,
+    /// Variants of the URI, but not this one.
+    NoVariant(Id),
+    /// The backend has to be asked.
+    Ask,
+}
+
+/// Looks without waiting.
+#[inline]
+pub(super) fn peek(config: &Config, base: KeyRef<'_>, request: &HeaderMap, now: Timestamp) -> Looked {
+    let entry = match config.cache.backend().peek(base, now) {
+        Peek::Hit(entry) => entry,
+        Peek::Miss => return Looked::NoUri,
+        Peek::Ask => return Looked::Ask,
+    };
+    if entry.codec() == CodecId::RESPONSE {
+        return Looked::Found(entry, None);
+    }
+    let Some(id) = choose(config, base, &entry, request) else { return Looked::NoUri };
+    let variant = variants::key(config.cache.responses(), &id);
+    match config.cache.backend().peek(variant.as_key_ref(), now) {
+        Peek::Hit(entry) => Looked::Found(entry, Some(id)),
+        Peek::Miss => Looked::NoVariant(id),
+        Peek::Ask => Looked::Ask,
+    }
+}
+
+/// Looks, asking the backend; its failures look like nothing stored.
+pub(super) async fn fetch(config: &Config, base: &Key, request: &HeaderMap) -> Looked {
+    let Ok(Some(entry)) = config.cache.fetch(base).await else { return Looked::NoUri };
+    if entry.codec() == CodecId::RESPONSE {
+        return Looked::Found(entry, None);
+    }
+    let Some(id) = choose(config, base.as_key_ref(), &entry, request) else { return Looked::NoUri };
+    let variant = variant_key(config, &id);
+    match config.cache.fetch(&variant).await {
+        Ok(Some(entry)) => Looked::Found(entry, Some(id)),
+        _ => Looked::NoVariant(id),
+    }
+}
+
+pub(super) fn variant_key(config: &Config, id: &Id) -> Key {
+    let key: KeyBuf = variants::key(config.cache.responses(), id);
+    key.to_key()
+}
+
+/// The variant that a request chooses by the record under its URI's key.
+fn choose(config: &Config, base: KeyRef<'_>, entry: &Entry, request: &HeaderMap) -> Option<Id> {
+    let record = record(config, entry)?;
+    let hash_key = variants::hash_key(&config.cache, &record.fields)?;
+    Some(record.choose(base.encoded(), request, hash_key))
+}
+
+/// The record of variants that an entry holds, if it holds one.
+pub(super) fn record<'a>(config: &Config, entry: &'a Entry) -> Option<&'a VariantRecord> {
+    read(config, entry, CodecId::VARIANTS, |entry| VariantRecord::decode(entry.payload()))
+}
+
+/// The response that an entry holds, if it holds one.
+pub(super) fn response<'a>(config: &Config, entry: &'a Entry) -> Option<&'a StoredResponse> {
+    let rules = &config.rules;
+    read(config, entry, CodecId::RESPONSE, |entry| StoredResponse::decode(entry.payload(), rules))
+}
+
+#[inline]
+fn read<'a, T: Send + Sync + 'static>(
+    config: &Config,
+    entry: &'a Entry,
+    codec: CodecId,
+    decode: impl FnOnce(&Entry) -> crate::Result<T>,
+) -> Option<&'a T> {
+    if let Some(decoded) = entry.decoded(codec) {
+        return Some(decoded);
+    }
+    if entry.codec() != codec {
+        return None;
+    }
+    match decode(entry) {
+        Ok(decoded) => entry.keep_decoded(codec, &std::sync::Arc::new(decoded)),
+        Err(error) => config.cache.damaged(&error),
+    }
+    entry.decoded(codec)
+}

@@ -1,0 +1,196 @@
+//! Whether and where a response is stored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
+use http_body::Body;
+use tokio::sync::Semaphore;
+
+use super::{
+    Landing,
+    commit::Commit,
+    directives::ResponseDirectives,
+    fields,
+    forward::is_failure,
+    freshness::Times,
+    layer::Config,
+    lookup,
+    policy::assess,
+    storable::RequestFacts,
+    stored::StoredHead,
+    variants::{self, Id, VariantRecord},
+    vary::Vary,
+};
+use crate::{
+    CodecId, Entry, Key, PutMode, Timestamp,
+    cache::{Joined, Leader, Load},
+};
+
+/// A response that could be stored.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub(super) config: &'a Arc<Config>,
+    pub(super) base: &'a Key,
+    /// The fields that the client sent, which `Vary` selects from.
+    pub(super) client: &'a HeaderMap,
+    pub(super) facts: RequestFacts,
+    pub(super) status: StatusCode,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) times: Times,
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    /// A token for `Cache-Status`.
+    pub(super) reason: &'static str,
+    /// The next response is likely to be refused too.
+    pub(super) is_lasting: bool,
+}
+
+/// How often a record of variants is tried to be changed while others change it too.
+const ATTEMPTS: usize = 4;
+
+impl Offer<'_> {
+    /// Prepares for storing the response with this body. Those who wait for it learn now if it is not for them.
+    pub(super) async fn place_body<R: Body<Data = Bytes>>(
+        &self,
+        body: &R,
+        load: Load,
+        leader: Option<Leader<Landing>>,
+    ) -> Result<(Commit, Option<u64>), Refused> {
+        let declared = self.headers.get(CONTENT_LENGTH).map(|value| value.to_str());
+        let declared = declared.and_then(|value| value.ok()?.parse::<u64>().ok());
+        let expected = declared.or(body.size_hint().exact());
+        if expected.unwrap_or(body.size_hint().lower()) > self.config.max_body {
+            let refused = Refused { reason: "too-large", is_lasting: true };
+            return Err(self.release(refused, leader.as_ref()));
+        }
+        Ok((self.place(load, leader).await?, expected))
+    }
+
+    /// Prepares for storing the response, whatever its body.
+    pub(super) async fn place(
+        &self,
+        load: Load,
+        leader: Option<Leader<Landing>>,
+    ) -> Result<Commit, Refused> {
+        let directives = ResponseDirectives::parse(self.headers);
+        let rules = &self.config.rules;
+        let (facts, headers, times) = (&self.facts, self.headers, self.times);
+        let assessed =
+            assess(&Method::GET, facts, self.status, headers, &directives, times, rules);
+        let policy = assessed.map_err(|refusal| {
+            let refused = Refused { reason: refusal.as_str(), is_lasting: !is_failure(self.status) };
+            self.release(refused, leader.as_ref())
+        })?;
+        let keep_until = policy.keep_until(rules);
+        let (key, variant) = match self.choose(keep_until).await {
+            Some(chosen) => chosen,
+            None => {
+                let refused = Refused { reason: "vary-by-secret", is_lasting: true };
+                return Err(self.release(refused, leader.as_ref()));
+            }
+        };
+        let is_reusable = times.response < policy.fresh_until() && !policy.must_be_validated();
+        let leader = match (leader, variant) {
+            (Some(leader), _) if !is_reusable => {
+                leader.announce(Landing::Unshared);
+                None
+            }
+            // Those who wait for the URI look again, and wait for their variant then.
+            (Some(leader), Some(_)) if *leader.key() != key => {
+                let joined = self.config.cache.shared().response_flights.join(&key);
+                leader.announce(Landing::LookAgain);
+                match joined {
+                    Joined::Leader(leader) => Some(leader),
+                    Joined::Follower(_) => None,
+                }
+            }
+            (leader, _) => leader,
+        };
+        match is_reusable {
+            true => self.config.unshared.remove(self.base),
+            false => self.config.unshared.insert(self.base, times.response),
+        }
+        let (config, head) = (self.config.clone(), self.head());
+        Ok(Commit { config, key, head, keep_until, load, leader })
+    }
+
+    /// The head as it is stored.
+    pub(super) fn head(&self) -> StoredHead {
+        let mut headers = self.headers.clone();
+        fields::strip_for_store(&mut headers, &ResponseDirectives::parse(self.headers));
+        StoredHead { status: self.status, headers, times: self.times, facts: self.facts }
+    }
+
+    /// Lets those go who wait, at once or, after a failure, a few at a time.
+    fn release(&self, refused: Refused, leader: Option<&Leader<Landing>>) -> Refused {
+        if let Some(leader) = leader {
+            leader.announce(match is_failure(self.status) {
+                true => Landing::Failed(Arc::new(Semaphore::new(super::forward::AFTER_FAILURE))),
+                false => Landing::Unshared,
+            });
+        }
+        refused
+    }
+
+    /// The key to store under, and which variant that is; `None` where its fields may not be hashed.
+    async fn choose(&self, keep_until: Timestamp) -> Option<(Key, Option<Id>)> {
+        let fields = match Vary::parse(self.headers) {
+            Vary::Fields(fields) => fields,
+            Vary::None | Vary::Star => Vec::new(),
+        };
+        for _ in 0..ATTEMPTS {
+            let there = self.config.cache.fetch(self.base).await.ok().flatten();
+            let record = there.as_ref().and_then(|entry| lookup::record(self.config, entry));
+            let record = match record {
+                None if fields.is_empty() => return Some((self.base.clone(), None)),
+                None => VariantRecord::new(fields.clone()),
+                Some(record) => record.widened(&fields).unwrap_or_else(|| record.clone()),
+            };
+            if let Some(id) = self.note(record, there, keep_until).await? {
+                return Some((lookup::variant_key(self.config, &id), Some(id)));
+            }
+        }
+        None
+    }
+
+    /// Notes this response's variant in the record; `Some(None)` when somebody else changed the record meanwhile.
+    async fn note(
+        &self,
+        mut record: VariantRecord,
+        there: Option<Entry>,
+        keep_until: Timestamp,
+    ) -> Option<Option<Id>> {
+        let cache = &self.config.cache;
+        let hash_key = variants::hash_key(cache, &record.fields)?;
+        let id = record.choose(self.base.encoded(), self.client, hash_key);
+        let outlived = record.note(id, self.config.max_variants);
+        let ends = there.as_ref().and_then(Entry::expires_at);
+        if outlived.is_none() && ends.is_some_and(|ends| ends >= keep_until) {
+            return Some(Some(id));
+        }
+        let mode = match &there {
+            _ if !cache.capabilities().versions => PutMode::Always,
+            Some(entry) => PutMode::IfVersion(entry.version()),
+            None => PutMode::IfAbsent,
+        };
+        let payload = record.encode();
+        let weight = size_of::<VariantRecord>() + 2 * payload.len();
+        let entry = Entry::new(CodecId::VARIANTS, payload, self.times.response)
+            .with_decoded(Arc::new(record), weight)
+            .with_expires_at(ends.max(Some(keep_until)));
+        let kept = cache.observe(cache.backend().put(self.base, entry, mode).await);
+        if !kept.unwrap_or(false) {
+            return Some(None);
+        }
+        if let Some(outlived) = outlived.filter(|outlived| !outlived.is_empty()) {
+            let keys = variants::keys(cache.responses(), &outlived);
+            // What cannot be deleted ends by itself, and nothing leads to it any more.
+            let _ = cache.observe(cache.backend().delete_many(&keys).await);
+        }
+        Some(Some(id))
+    }
+}

@@ -1,0 +1,170 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    answer::{self, Telling},
+    asked::Asked,
+    body::CacheBody,
+    future::{Call, ResponseFuture},
+    invalidation,
+    key,
+    layer::Config,
+    lookup::{self, Looked},
+    reuse::{Reuse, reuse},
+    status::Forward,
+    telling::{Decision, decided},
+    unsafe_methods::change,
+    work::{Inside, Work},
+};
+use crate::{Timestamp, cache::Event};
+
+/// The service that [`CacheLayer`](crate::CacheLayer) makes of another.
+///
+/// It is always ready. The inner service is cloned for every request that needs it, and that clone is waited for.
+#[derive(Clone)]
+pub struct CacheService<S> {
+    inner: S,
+    config: Arc<Config>,
+}
+
+impl<S> CacheService<S> {
+    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for CacheService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<CacheBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B, R>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let is_head = request.method() == Method::HEAD;
+        if !is_head && request.method() != Method::GET {
+            return self.call_other(request);
+        }
+        let config = &self.config;
+        let asked = Asked::read(is_head, request.headers());
+        if let Some(reason) = asked.bypass {
+            return self.pass(request, Telling::forwarded(Forward::Bypass, Some(reason)));
+        }
+        if asked.directives.no_store {
+            return self.pass(request, Telling::forwarded(Forward::Request, Some("no-store")));
+        }
+        let (head, parts) = (config.cache.responses(), &request);
+        let base = key::base(head, parts.uri(), parts.headers(), parts.extensions());
+        let Some(base) = base else {
+            return self.pass(request, Telling::forwarded(Forward::Bypass, Some("host")));
+        };
+        let now = Timestamp::now();
+        let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
+        if let Looked::Found(entry, _) = &looked
+            && let Some(stored) = lookup::response(config, entry)
+            && let Reuse::Fresh { .. } | Reuse::StaleAllowed { .. } =
+                reuse(&stored.policy, &asked.directives, now, &config.rules)
+        {
+            let ttl = stored.policy.ttl(now);
+            let (event, decision) = match ttl >= 0 {
+                true => (Event::HttpHit, Decision::Hit),
+                false => (Event::HttpStale, Decision::Stale),
+            };
+            config.cache.count(event);
+            decided(config, request.extensions(), decision);
+            let headers = request.headers();
+            let telling = Telling::hit(ttl);
+            return ResponseFuture::ready(answer::from_store(
+                config, stored, &asked, headers, now, telling,
+            ));
+        }
+        if Inside::is_same(request.extensions(), &config.cache) {
+            return self.pass_untold(request);
+        }
+        let work = Work {
+            config: config.clone(),
+            inner: self.inner.clone(),
+            request,
+            asked,
+            base: base.to_key(),
+        };
+        ResponseFuture::work(work.run(looked))
+    }
+}
+
+impl<S> CacheService<S> {
+    /// Methods other than GET and HEAD.
+    fn call_other<B, R>(&self, request: Request<B>) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Send + 'static,
+        R: Send + 'static,
+    {
+        if invalidation::is_safe(request.method()) || request.method() == Method::CONNECT {
+            return self.pass(request, Telling::forwarded(Forward::Method, None));
+        }
+        if Inside::is_same(request.extensions(), &self.config.cache) {
+            return self.pass_untold(request);
+        }
+        ResponseFuture::work(change(self.config.clone(), self.inner.clone(), request))
+    }
+
+    fn pass<B, R>(&self, request: Request<B>, telling: Telling) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        self.config.cache.count(Event::HttpBypass);
+        decided(&self.config, request.extensions(), Decision::Bypass);
+        // What becomes another protocol is left as it is.
+        let untouched = telling.detail == Some("upgrade") || request.method() == Method::CONNECT;
+        let status = telling.value(&self.config).filter(|_| !untouched);
+        self.inner_call(request, status)
+    }
+
+    /// A layer of the same cache is around this one, and does everything.
+    fn pass_untold<B, R>(&self, request: Request<B>) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        self.inner_call(request, None)
+    }
+
+    fn inner_call<B, R>(
+        &self,
+        mut request: Request<B>,
+        status: Option<http::HeaderValue>,
+    ) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        request.extensions_mut().insert(self.config.cache.clone());
+        ResponseFuture::pass(Call::new(self.inner.clone(), request), status)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for CacheService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheService")
+            .field("inner", &self.inner)
+            .field("cache", &self.config.cache)
+            .finish_non_exhaustive()
+    }
+}

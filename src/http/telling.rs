@@ -1,0 +1,58 @@
+//! One `tracing` event for each decision, by route and never by URI.
+
+use http::Extensions;
+
+use super::layer::Config;
+
+/// What was decided of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Decision {
+    Hit,
+    Stale,
+    Collapsed,
+    Miss,
+    Revalidated,
+    Bypass,
+    Failed,
+    Invalidated,
+}
+
+impl Decision {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Collapsed => "collapsed",
+            Self::Miss => "miss",
+            Self::Revalidated => "revalidated",
+            Self::Bypass => "bypass",
+            Self::Failed => "failed",
+            Self::Invalidated => "invalidated",
+        }
+    }
+}
+
+/// Tells whoever listens at level `DEBUG`; costs a comparison when nobody does.
+#[inline]
+pub(super) fn decided(config: &Config, extensions: &Extensions, decision: Decision) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        tell(config, extensions, decision);
+    }
+}
+
+#[cold]
+fn tell(config: &Config, extensions: &Extensions, decision: Decision) {
+    let route = route(config, extensions).unwrap_or_default();
+    tracing::debug!(decision = decision.as_str(), route, "HTTP cache");
+}
+
+/// The name of the route, of which there are few.
+pub(super) fn route<'a>(config: &Config, extensions: &'a Extensions) -> Option<&'a str> {
+    if let Some(label) = config.route_label {
+        return label(extensions);
+    }
+    #[cfg(feature = "axum")]
+    return crate::axum::matched_path(extensions);
+    #[cfg(not(feature = "axum"))]
+    None
+}

@@ -1,0 +1,273 @@
+//! What becomes of a GET or HEAD that a fresh stored response does not answer at once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Extensions, Request, Response};
+use http_body::Body;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
+use tower_service::Service;
+
+use super::{
+    Landing,
+    answer::{self, Telling},
+    asked::Asked,
+    body::{CacheBody, drain},
+    layer::Config,
+    lookup::{self, Looked},
+    reuse::{Reuse, Why, reuse},
+    status::{Forward, Outcome},
+    telling::{Decision, decided},
+    variants::Id,
+};
+use crate::{
+    Cache, Entry, Key, Timestamp,
+    cache::{Event, Joined, Leader},
+};
+
+/// In the extensions of a request on its way to the inner service: a layer of this cache is around it already.
+#[derive(Clone, Copy)]
+pub(super) struct Inside(usize);
+
+impl Inside {
+    /// Gives the handlers their cache, and tells further layers of the same cache to keep out.
+    pub(super) fn mark(extensions: &mut Extensions, cache: &Cache) {
+        extensions.insert(cache.clone());
+        extensions.insert(Self(cache.address()));
+    }
+
+    pub(super) fn is_same(extensions: &Extensions, cache: &Cache) -> bool {
+        extensions.get().is_some_and(|inside: &Self| inside.0 == cache.address())
+    }
+}
+
+/// A stored response that does not answer as it is, and the variant that it is.
+pub(super) type Stale = (Entry, Option<Id>);
+
+/// A request, with everything that answering it takes.
+pub(super) struct Work<S, B> {
+    pub(super) config: Arc<Config>,
+    pub(super) inner: S,
+    pub(super) request: Request<B>,
+    pub(super) asked: Asked,
+    pub(super) base: Key,
+}
+
+/// What to do, going by what is stored.
+enum Weighed {
+    Answer(Decision, Telling),
+    AnswerAndRevalidate(Telling),
+    Forward(Forward, Option<Why>),
+}
+
+impl<S, B, R> Work<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+{
+    pub(super) async fn run(
+        self,
+        mut looked: Looked,
+    ) -> Result<Response<CacheBody<R>>, S::Error> {
+        let config = self.config.clone();
+        let flights = config.cache.shared().response_flights.clone();
+        let deadline = Instant::now() + config.follower_wait;
+        let mut waited: Vec<Key> = Vec::new();
+        loop {
+            if let Looked::Ask = looked {
+                looked = lookup::fetch(&config, &self.base, self.request.headers()).await;
+            }
+            let now = Timestamp::now();
+            let (reason, why) = match self.weigh(&looked, now, !waited.is_empty()) {
+                Weighed::Answer(decision, telling) => {
+                    self.count(decision);
+                    return Ok(self.answer(&looked, now, telling));
+                }
+                Weighed::AnswerAndRevalidate(telling) => {
+                    self.count(Decision::Stale);
+                    let response = self.answer(&looked, now, telling);
+                    self.revalidate_behind(looked);
+                    return Ok(response);
+                }
+                Weighed::Forward(reason, why) => (reason, why),
+            };
+            if self.asked.directives.only_if_cached {
+                return Ok(answer::only_if_cached(&config));
+            }
+            let key = flight_key(&config, &self.base, &looked);
+            if !self.may_wait(why, now) || waited.contains(&key) {
+                return self.forward(reason, stale(looked), None, !waited.is_empty()).await;
+            }
+            let follower = match flights.join(&key) {
+                Joined::Leader(leader) => {
+                    // The one who led before may have stored since this request looked.
+                    let again = lookup::peek(
+                        &config,
+                        self.base.as_key_ref(),
+                        self.request.headers(),
+                        now,
+                    );
+                    if let Weighed::Answer(..) = self.weigh(&again, now, false) {
+                        looked = again;
+                        continue;
+                    }
+                    let collapsed = !waited.is_empty();
+                    return self.forward(reason, stale(looked), Some(leader), collapsed).await;
+                }
+                Joined::Follower(follower) => follower,
+            };
+            match timeout_at(deadline, follower.outcome()).await {
+                Ok(Some(Landing::LookAgain)) => waited.push(key),
+                Ok(Some(Landing::Unshared)) | Err(_) => {
+                    return self.forward(reason, stale(looked), None, true).await;
+                }
+                Ok(Some(Landing::Failed(gate))) => {
+                    // Held until the inner service has answered: a few at a time.
+                    let permit = timeout_at(deadline, gate.acquire_owned()).await;
+                    let again = self.look(now).await;
+                    if let Weighed::Forward(..) = self.weigh(&again, now, true) {
+                        let response = self.forward(reason, stale(again), None, true).await;
+                        drop(permit);
+                        return response;
+                    }
+                    waited.push(key);
+                    looked = again;
+                    continue;
+                }
+                // The leader left; somebody has to lead now.
+                Ok(None) => {}
+            }
+            looked = self.look(now).await;
+        }
+    }
+
+    async fn look(&self, now: Timestamp) -> Looked {
+        let headers = self.request.headers();
+        match lookup::peek(&self.config, self.base.as_key_ref(), headers, now) {
+            Looked::Ask => lookup::fetch(&self.config, &self.base, headers).await,
+            looked => looked,
+        }
+    }
+
+    fn weigh(&self, looked: &Looked, now: Timestamp, collapsed: bool) -> Weighed {
+        let entry = match looked {
+            Looked::Found(entry, _) => entry,
+            Looked::NoVariant(_) => return Weighed::Forward(Forward::VaryMiss, None),
+            Looked::NoUri | Looked::Ask => return Weighed::Forward(Forward::UriMiss, None),
+        };
+        let Some(stored) = lookup::response(&self.config, entry) else {
+            return Weighed::Forward(Forward::UriMiss, None);
+        };
+        let ttl = stored.policy.ttl(now);
+        match reuse(&stored.policy, &self.asked.directives, now, &self.config.rules) {
+            Reuse::Fresh { .. } if collapsed => {
+                let reason = Forward::Miss;
+                let outcome = Outcome::Fwd { reason, status: None, stored: false, collapsed };
+                Weighed::Answer(Decision::Collapsed, Telling { outcome, detail: None })
+            }
+            Reuse::Fresh { .. } => Weighed::Answer(Decision::Hit, Telling::hit(ttl)),
+            Reuse::StaleAllowed { .. } => Weighed::Answer(Decision::Stale, Telling::hit(ttl)),
+            Reuse::WhileRevalidating { .. } if Handle::try_current().is_ok() => {
+                let detail = Some("stale-while-revalidate");
+                Weighed::AnswerAndRevalidate(Telling { detail, ..Telling::hit(ttl) })
+            }
+            Reuse::WhileRevalidating { .. } => Weighed::Forward(Forward::Stale, Some(Why::Stale)),
+            Reuse::Revalidate(why) => {
+                let reason = match why {
+                    Why::Request => Forward::Request,
+                    Why::Stale | Why::NoCache => Forward::Stale,
+                };
+                Weighed::Forward(reason, Some(why))
+            }
+        }
+    }
+
+    /// Whether the answer to another request could be this one's too.
+    fn may_wait(&self, why: Option<Why>, now: Timestamp) -> bool {
+        let asked = &self.asked;
+        !asked.is_head
+            && !asked.authorization
+            && !asked.directives.no_cache
+            && !matches!(why, Some(Why::Request | Why::NoCache))
+            && !self.config.follower_wait.is_zero()
+            && !self.config.unshared.contains(&self.base, now)
+    }
+
+    /// The answer of a response that was found.
+    fn answer(&self, looked: &Looked, now: Timestamp, telling: Telling) -> Response<CacheBody<R>> {
+        let config = &self.config;
+        let entry = match looked {
+            Looked::Found(entry, _) => lookup::response(config, entry),
+            _ => None,
+        };
+        match entry {
+            Some(stored) => {
+                let headers = self.request.headers();
+                answer::from_store(config, stored, &self.asked, headers, now, telling)
+            }
+            // weigh() answers from what was found only.
+            None => answer::only_if_cached(config),
+        }
+    }
+
+    fn count(&self, decision: Decision) {
+        let event = match decision {
+            Decision::Collapsed => Event::HttpCollapsed,
+            Decision::Stale => Event::HttpStale,
+            _ => Event::HttpHit,
+        };
+        self.config.cache.count(event);
+        decided(&self.config, self.request.extensions(), decision);
+    }
+
+    /// Revalidates in a task of its own, with this very request, unless somebody does so already.
+    fn revalidate_behind(self, looked: Looked) {
+        let key = flight_key(&self.config, &self.base, &looked);
+        let flights = &self.config.cache.shared().response_flights;
+        let (Joined::Leader(leader), Ok(runtime)) = (flights.join(&key), Handle::try_current())
+        else {
+            return;
+        };
+        let write = self.config.cache.shared().writes.begin();
+        runtime.spawn(async move {
+            let asked = Asked { is_head: false, ..self.asked };
+            let work = Self { asked, ..self };
+            if let Ok(response) = work.background(stale(looked), leader).await {
+                drain(response.into_body()).await;
+            }
+            drop(write);
+        });
+    }
+
+    async fn background(
+        mut self,
+        stale: Option<Stale>,
+        leader: Leader<Landing>,
+    ) -> Result<Response<CacheBody<R>>, S::Error> {
+        // Who was answered already has no conditions any more, and a HEAD asks for what a GET would bring.
+        self.asked.conditional = false;
+        *self.request.method_mut() = http::Method::GET;
+        self.forward(Forward::Stale, stale, Some(leader), false).await
+    }
+}
+
+fn stale(looked: Looked) -> Option<Stale> {
+    match looked {
+        Looked::Found(entry, id) => Some((entry, id)),
+        _ => None,
+    }
+}
+
+/// Requests that a variant would answer wait for that variant, all others for the URI.
+fn flight_key(config: &Config, base: &Key, looked: &Looked) -> Key {
+    match looked {
+        Looked::Found(_, Some(id)) | Looked::NoVariant(id) => lookup::variant_key(config, id),
+        _ => base.clone(),
+    }
+}
