@@ -5,6 +5,7 @@ mod clock;
 pub mod codec;
 mod entry;
 mod error;
+#[expect(dead_code, reason = "the layer is what calls these rules")]
 mod http;
 mod key;
 mod settings;
