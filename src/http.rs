@@ -5,10 +5,16 @@ mod conditional;
 mod date;
 mod directives;
 mod fields;
+mod freshness;
+mod policy;
+mod reuse;
 mod status;
+mod storable;
 mod text;
+mod vary;
 
 pub use cache_control::CacheControl;
+pub use policy::SetCookie;
 
 #[derive(Clone)]
 pub(crate) enum Landing {}

@@ -18,6 +18,6 @@ pub use clock::Timestamp;
 pub use codec::CodecId;
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
-pub use self::http::CacheControl;
+pub use self::http::{CacheControl, SetCookie};
 pub use key::{Key, KeyRef, KeySpace};
 pub use settings::{BackendKind, CodecKind, Secret, Settings};
