@@ -6,6 +6,7 @@ mod date;
 mod directives;
 mod fields;
 mod freshness;
+mod invalidation;
 mod policy;
 mod reuse;
 mod status;
