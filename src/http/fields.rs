@@ -1,0 +1,295 @@
+//! Which fields a stored response keeps, and what a 304 changes in it (RFC 9111 §3.1, §3.2, §4.3.4).
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, CONNECTION},
+};
+use smallvec::SmallVec;
+
+use super::{conditional::EntityTag, date, directives::ResponseDirectives, text::tokens};
+use crate::Timestamp;
+
+/// RFC 9110 §7.6.1 and RFC 9111 §3.1: fields between two neighbours, and those for a proxy.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Without these a stored response would be read wrongly or reused wrongly, so no other field can ask for their
+/// removal (RFC 9110 §7.6.1: `Cache-Control` is never a connection option).
+const ESSENTIAL: [HeaderName; 13] = [
+    header::AGE,
+    header::CACHE_CONTROL,
+    HeaderName::from_static("cdn-cache-control"),
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::VARY,
+];
+
+/// RFC 9111 §3.2: what describes the stored body stays as it was stored.
+const OF_THE_BODY: [HeaderName; 4] = [
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+];
+
+/// Whether a stored response cannot do without the field.
+pub(super) fn is_essential(name: &HeaderName) -> bool {
+    ESSENTIAL.contains(name)
+}
+
+/// Removes what is not stored: hop-by-hop fields, those that `Connection` names, and those that `private` and
+/// `no-cache` name (RFC 9111 §5.2.2.4, §5.2.2.7; not keeping them is the strict reading of both).
+pub(crate) fn strip_for_store(headers: &mut HeaderMap, directives: &ResponseDirectives) {
+    for name in connection_options(headers) {
+        headers.remove(name);
+    }
+    for name in directives
+        .private_fields
+        .iter()
+        .chain(&directives.no_cache_fields)
+    {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Brings the fields of a stored response up to date from the 304 that validated it.
+///
+/// The age starts anew: `Date` and `Age` are the 304's or gone, for a handler seldom sends a `Date` and the old one
+/// would make the response old at once. `Set-Cookie` is left to the one client that asked (ours). What the merged
+/// response says decides the rest: [`strip_for_store`] and the policy are to be applied to it again.
+pub(crate) fn freshen(stored: &mut HeaderMap, from_304: &HeaderMap) {
+    let connection = connection_options(from_304);
+    stored.remove(header::AGE);
+    stored.remove(header::DATE);
+    for name in from_304.keys() {
+        let stays = OF_THE_BODY.contains(name)
+            || HOP_BY_HOP.contains(name)
+            || connection.contains(name)
+            || name == header::SET_COOKIE;
+        if stays {
+            continue;
+        }
+        stored.remove(name);
+        for value in from_304.get_all(name) {
+            stored.append(name, value.clone());
+        }
+    }
+}
+
+/// Whether a 304 to a request made from the stored response speaks of it (RFC 9111 §4.3.4).
+///
+/// A validator in the 304 has to be the stored one: a strong `ETag` byte for byte, a weak one weakly, and without an
+/// `ETag` the `Last-Modified`. A 304 with no validator can only be about the one that it was asked about.
+pub(crate) fn is_about(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
+    if let Some(new) = from_304.get(header::ETAG).map(EntityTag::new) {
+        let known = stored.get(header::ETAG).map(EntityTag::new);
+        return known.is_some_and(|known| match new.is_weak {
+            true => known.opaque == new.opaque,
+            false => known == new,
+        });
+    }
+    match (
+        from_304.get(header::LAST_MODIFIED),
+        stored.get(header::LAST_MODIFIED),
+    ) {
+        (Some(new), Some(known)) => is_same_date(new, known),
+        _ => true,
+    }
+}
+
+fn is_same_date(one: &HeaderValue, other: &HeaderValue) -> bool {
+    let epoch = Timestamp::from_secs(0);
+    let read = |value: &HeaderValue| date::parse(value.as_bytes(), epoch);
+    one == other || read(one).is_some_and(|date| read(other) == Some(date))
+}
+
+fn connection_options(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
+    tokens(headers, &CONNECTION)
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .filter(|name| !is_essential(name))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn stripped(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = headers(lines);
+        let directives = ResponseDirectives::parse(&headers);
+        strip_for_store(&mut headers, &directives);
+        headers
+    }
+
+    #[test]
+    fn hop_by_hop_fields_are_not_stored() {
+        let kept = stripped(&[
+            ("connection", "close"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authentication-info", "x"),
+            ("proxy-authorization", "x"),
+            ("proxy-connection", "close"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-kept", "1"),
+        ]);
+        assert_eq!(kept, headers(&[("x-kept", "1")]));
+    }
+
+    #[test]
+    fn fields_that_connection_names_are_not_stored() {
+        let kept = stripped(&[
+            ("connection", "A, b, no such field"),
+            ("connection", "C"),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+            ("d", "4"),
+        ]);
+        assert_eq!(kept, headers(&[("d", "4")]));
+    }
+
+    #[test]
+    fn connection_cannot_take_away_what_reuse_depends_on() {
+        let kept = stripped(&[
+            ("connection", "cache-control, vary, content-encoding, etag"),
+            ("cache-control", "max-age=1"),
+            ("content-encoding", "gzip"),
+            ("etag", "\"a\""),
+            ("vary", "accept-encoding"),
+        ]);
+        assert_eq!(kept.len(), 4);
+    }
+
+    #[test]
+    fn fields_that_qualified_directives_name_are_not_stored() {
+        let kept = stripped(&[
+            ("cache-control", "private=\"set-cookie\", no-cache=\"A, b\""),
+            ("set-cookie", "id=1"),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+        ]);
+        assert!(kept.contains_key("c") && kept.len() == 2, "{kept:?}");
+    }
+
+    #[test]
+    fn a_304_replaces_fields_by_name() {
+        let mut stored = headers(&[
+            ("cache-control", "max-age=1"),
+            ("content-type", "text/plain"),
+            ("content-length", "36"),
+            ("x", "1"),
+            ("x", "2"),
+            ("y", "kept"),
+        ]);
+        freshen(
+            &mut stored,
+            &headers(&[
+                ("cache-control", "max-age=3600"),
+                ("connection", "z"),
+                ("content-encoding", "gzip"),
+                ("content-length", "0"),
+                ("content-range", "bytes 0-1/2"),
+                ("content-type", "text/html"),
+                ("set-cookie", "id=1"),
+                ("x", "3"),
+                ("z", "1"),
+            ]),
+        );
+        let expected = headers(&[
+            ("cache-control", "max-age=3600"),
+            ("content-type", "text/plain"),
+            ("content-length", "36"),
+            ("x", "3"),
+            ("y", "kept"),
+        ]);
+        assert_eq!(stored, expected);
+    }
+
+    #[test]
+    fn a_304_without_a_date_leaves_none() {
+        let mut stored = headers(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("age", "5")]);
+        freshen(&mut stored, &HeaderMap::new());
+        assert_eq!(stored, HeaderMap::new());
+    }
+
+    #[test]
+    fn a_304_speaks_of_the_response_with_its_validator() {
+        let (day, other) = (
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Mon, 07 Nov 1994 08:49:37 GMT",
+        );
+        let (etag, modified) = ("etag", "last-modified");
+        for (stored, from_304, expected) in [
+            (&[(etag, "\"a\"")][..], &[(etag, "\"a\"")][..], true),
+            (&[(etag, "\"a\"")], &[(etag, "\"b\"")], false),
+            (&[(etag, "\"a\"")], &[(etag, "W/\"a\"")], true),
+            (&[(etag, "W/\"a\"")], &[(etag, "\"a\"")], false),
+            (&[(etag, "W/\"a\"")], &[(etag, "W/\"a\"")], true),
+            (&[(etag, "\"a\"")], &[], true),
+            (&[(modified, day)], &[(etag, "\"a\"")], false),
+            (&[(modified, day)], &[(modified, day)], true),
+            (
+                &[(modified, day)],
+                &[(modified, "Sunday, 06-Nov-94 08:49:37 GMT")],
+                true,
+            ),
+            (&[(modified, day)], &[(modified, other)], false),
+            (
+                &[(etag, "\"a\""), (modified, day)],
+                &[(etag, "\"a\""), (modified, other)],
+                true,
+            ),
+            (&[(etag, "\"a\"")], &[(modified, day)], true),
+        ] {
+            let about = is_about(&headers(stored), &headers(from_304));
+            assert_eq!(about, expected, "{stored:?} {from_304:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_connection_field_makes_it_panic(line: Vec<u8>) {
+            let mut map = HeaderMap::new();
+            map.extend(HeaderValue::from_bytes(&line).ok().map(|line| (CONNECTION, line)));
+            strip_for_store(&mut map, &ResponseDirectives::default());
+            prop_assert!(map.is_empty());
+        }
+    }
+}

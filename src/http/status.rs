@@ -1,0 +1,243 @@
+//! `Cache-Status`: what the cache did with a request (RFC 9211).
+
+use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use crate::{Error, ErrorKind, Result};
+
+/// The field that the members are written to.
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Writes the member of `Cache-Status` that this cache adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheStatus {
+    /// The name of the cache, as a structured-field token or string.
+    name: Box<str>,
+}
+
+/// What was done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was answered from the store, with so many seconds of freshness left.
+    Hit { ttl: i64 },
+    /// It went to the inner service.
+    Fwd {
+        reason: Forward,
+        /// The status that the inner service answered with, when it is not the answer's.
+        status: Option<u16>,
+        /// Whether the answer was stored.
+        stored: bool,
+        /// Whether the request waited for another one's answer.
+        collapsed: bool,
+    },
+}
+
+impl Outcome {
+    /// A request that went to the inner service, and no more to tell.
+    pub(crate) const fn forwarded(reason: Forward) -> Self {
+        Self::Fwd {
+            reason,
+            status: None,
+            stored: false,
+            collapsed: false,
+        }
+    }
+}
+
+/// Why a request went to the inner service (RFC 9211 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Forward {
+    Bypass,
+    Method,
+    UriMiss,
+    VaryMiss,
+    Miss,
+    Request,
+    Stale,
+    Partial,
+}
+
+impl Forward {
+    /// The reason as `fwd` has it, and as metrics do.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+impl CacheStatus {
+    /// A writer for a cache of this name: a token where the name is one, else a string.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`] for an empty name and for one with other than visible ASCII and spaces.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        if name.is_empty() || !name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            let message =
+                "the name of the cache in Cache-Status must be visible ASCII and not empty";
+            return Err(Error::new(ErrorKind::Settings, message));
+        }
+        let mut item = Line::new();
+        push_item(name, &mut item);
+        Ok(Self {
+            name: String::from_utf8_lossy(&item).into(),
+        })
+    }
+
+    /// The member for one request. Allocates once.
+    pub(crate) fn value(&self, outcome: Outcome, detail: Option<&'static str>) -> HeaderValue {
+        let mut line = Line::from_slice(self.name.as_bytes());
+        match outcome {
+            Outcome::Hit { ttl } => {
+                line.extend_from_slice(b"; hit; ttl=");
+                push_number(ttl, &mut line);
+            }
+            Outcome::Fwd {
+                reason,
+                status,
+                stored,
+                collapsed,
+            } => {
+                line.extend_from_slice(b"; fwd=");
+                line.extend_from_slice(reason.as_str().as_bytes());
+                if let Some(status) = status {
+                    line.extend_from_slice(b"; fwd-status=");
+                    push_number(status.into(), &mut line);
+                }
+                for (name, on) in [("; stored", stored), ("; collapsed", collapsed)] {
+                    line.extend_from_slice(if on { name.as_bytes() } else { b"" });
+                }
+            }
+        }
+        if let Some(detail) = detail {
+            line.extend_from_slice(b"; detail=");
+            push_item(detail, &mut line);
+        }
+        HeaderValue::from_bytes(&line).expect("names and details are written as visible ASCII")
+    }
+}
+
+/// A line of ordinary length stays on the stack until it is copied into the value.
+type Line = SmallVec<[u8; 128]>;
+
+/// Writes a structured-field token, or a string where the text is no token (RFC 9651 §3.3.3, §3.3.4).
+fn push_item(text: &str, line: &mut Line) {
+    let is_first = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'*';
+    let is_next = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
+    if text.as_bytes().first().is_some_and(is_first) && text.bytes().all(is_next) {
+        line.extend_from_slice(text.as_bytes());
+        return;
+    }
+    line.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => line.push(byte),
+            // A structured-field string has no way to say it.
+            _ => line.push(b'?'),
+        }
+    }
+    line.push(b'"');
+}
+
+/// Writes an integer within the fifteen digits that structured fields have (RFC 9651 §3.3.1).
+fn push_number(number: i64, line: &mut Line) {
+    const MAX: i64 = 999_999_999_999_999;
+    let number = number.clamp(-MAX, MAX);
+    if number < 0 {
+        line.push(b'-');
+    }
+    let mut digits = [0; 15];
+    let mut rest = number.unsigned_abs();
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    line.extend_from_slice(&digits[start..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn status() -> CacheStatus {
+        CacheStatus::new("larder").unwrap()
+    }
+
+    #[test]
+    fn a_hit_tells_its_freshness() {
+        let hit = |ttl| status().value(Outcome::Hit { ttl }, None);
+        assert_eq!(hit(30), "larder; hit; ttl=30");
+        assert_eq!(hit(0), "larder; hit; ttl=0");
+        assert_eq!(hit(-412), "larder; hit; ttl=-412");
+        assert_eq!(hit(i64::MAX), "larder; hit; ttl=999999999999999");
+        assert_eq!(hit(i64::MIN), "larder; hit; ttl=-999999999999999");
+    }
+
+    #[test]
+    fn a_forwarded_request_tells_why_and_what_came_of_it() {
+        let stale = Outcome::Fwd {
+            reason: Forward::Stale,
+            status: Some(304),
+            stored: true,
+            collapsed: true,
+        };
+        assert_eq!(
+            status().value(stale, None),
+            "larder; fwd=stale; fwd-status=304; stored; collapsed"
+        );
+        let miss = Outcome::forwarded(Forward::UriMiss);
+        assert_eq!(
+            status().value(miss, Some("set-cookie")),
+            "larder; fwd=uri-miss; detail=set-cookie"
+        );
+    }
+
+    #[test]
+    fn a_name_or_detail_that_is_no_token_is_quoted() {
+        let named = CacheStatus::new("my \"own\" \\ cache").unwrap();
+        let value = named.value(Outcome::Hit { ttl: 1 }, Some("5 s"));
+        assert_eq!(value, r#""my \"own\" \\ cache"; hit; ttl=1; detail="5 s""#);
+        assert_eq!(
+            CacheStatus::new("1")
+                .unwrap()
+                .value(Outcome::Hit { ttl: 1 }, None),
+            "\"1\"; hit; ttl=1"
+        );
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_written_is_an_error() {
+        for name in ["", "a\nb", "caf\u{e9}", "\u{7f}"] {
+            assert_eq!(
+                CacheStatus::new(name).unwrap_err().kind(),
+                ErrorKind::Settings,
+                "{name:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_that_is_taken_can_be_written(name in ".*", ttl: i64) {
+            if let Ok(status) = CacheStatus::new(&name) {
+                status.value(Outcome::Hit { ttl }, Some("with \u{e9}"));
+            }
+        }
+    }
+}

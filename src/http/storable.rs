@@ -1,0 +1,180 @@
+//! Which responses are stored (RFC 9111 §3).
+
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::{
+    directives::ResponseDirectives,
+    policy::{Rules, SetCookie},
+    text::trim,
+    vary::Vary,
+};
+
+/// What storing depends on in a request, beside its method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestFacts {
+    /// It had `Authorization`.
+    pub(crate) authorization: bool,
+    /// It had `Cookie`.
+    pub(crate) cookie: bool,
+    /// It said `Cache-Control: no-store`.
+    pub(crate) no_store: bool,
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    Method,
+    RequestNoStore,
+    Status,
+    NoStore,
+    NotUnderstood,
+    Private,
+    Vary,
+    EventStream,
+    Authorization,
+    SetCookie,
+    Credentials,
+    NoFreshness,
+}
+
+impl Refusal {
+    /// The reason as a token, for `detail` in `Cache-Status` and for metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::RequestNoStore => "request-no-store",
+            Self::Status => "status",
+            Self::NoStore => "no-store",
+            Self::NotUnderstood => "must-understand",
+            Self::Private => "private",
+            Self::Vary => "vary",
+            Self::EventStream => "event-stream",
+            Self::Authorization => "authorization",
+            Self::SetCookie => "set-cookie",
+            Self::Credentials => "credentials",
+            Self::NoFreshness => "no-freshness",
+        }
+    }
+}
+
+/// Whether a response may be stored. Whether it is of use is seen from its freshness.
+pub(crate) fn storable(
+    method: &Method,
+    request: &RequestFacts,
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    rules: &Rules,
+) -> Result<(), Refusal> {
+    let is_explicit = has_explicit_freshness(headers, directives);
+    let refuse = |refused: bool, refusal| if refused { Err(refusal) } else { Ok(()) };
+
+    refuse(
+        !is_method_storable(method, headers, is_explicit),
+        Refusal::Method,
+    )?;
+    refuse(is_about_one_request(status), Refusal::Status)?;
+    refuse(request.no_store, Refusal::RequestNoStore)?;
+
+    // RFC 9111 §5.2.2.3: must-understand overrides no-store where the status is understood, and nowhere else.
+    let is_understood = is_understood(status);
+    refuse(
+        directives.must_understand && !is_understood,
+        Refusal::NotUnderstood,
+    )?;
+    refuse(
+        directives.no_store && !directives.must_understand,
+        Refusal::NoStore,
+    )?;
+    refuse(directives.private, Refusal::Private)?;
+    refuse(Vary::parse(headers) == Vary::Star, Refusal::Vary)?;
+    refuse(is_event_stream(headers), Refusal::EventStream)?;
+
+    // RFC 9111 §3.5.
+    let is_shared = directives.public || directives.s_maxage.is_some();
+    let is_for_all = is_shared || directives.must_revalidate;
+    refuse(request.authorization && !is_for_all, Refusal::Authorization)?;
+    let sets_cookie = sets_cookie(headers, directives);
+    let takes_cookie = match rules.set_cookie {
+        SetCookie::PublicOnly => is_shared || directives.targeted,
+        SetCookie::Always => true,
+        SetCookie::Never => false,
+    };
+    refuse(sets_cookie && !takes_cookie, Refusal::SetCookie)?;
+
+    let is_cacheable = is_explicit || directives.public || is_heuristically_cacheable(status);
+    refuse(!is_cacheable, Refusal::Status)?;
+    // Ours: what may be one user's is stored on the handler's word only. Validation before every reuse is such a word.
+    let is_asked_for = is_explicit || directives.public || directives.no_cache;
+    let is_personal = request.authorization || request.cookie || sets_cookie;
+    refuse(is_personal && !is_asked_for, Refusal::Credentials)
+}
+
+/// Whether a freshness that the handler did not give may be used: not for what may be one user's (ours).
+pub(super) fn may_imply_freshness(
+    request: &RequestFacts,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+) -> bool {
+    let is_personal = request.authorization || request.cookie || sets_cookie(headers, directives);
+    !is_personal && !headers.contains_key(header::PRAGMA)
+}
+
+/// Whether the response says itself how long it is fresh (RFC 9111 §3, last point).
+pub(super) fn has_explicit_freshness(headers: &HeaderMap, directives: &ResponseDirectives) -> bool {
+    directives.has_lifetime() || !directives.targeted && headers.contains_key(header::EXPIRES)
+}
+
+/// RFC 9110 §15.1: the statuses that are cacheable without being told so; 206 is left out.
+pub(super) fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+    )
+}
+
+/// GET, and POST on the conditions of RFC 9110 §9.3.3.
+fn is_method_storable(method: &Method, headers: &HeaderMap, is_explicit: bool) -> bool {
+    *method == Method::GET
+        || *method == Method::POST && is_explicit && headers.contains_key(header::CONTENT_LOCATION)
+}
+
+/// Whether the status answers what one request alone had in it, or is not the end of the answer.
+///
+/// 412, 416 and 417 are ours: they answer `If-Match`, `Range` and `Expect`, which are not in the key, so that one such
+/// request would spoil the URI for everyone.
+fn is_about_one_request(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status.as_u16(), 206 | 304 | 412 | 416 | 417)
+}
+
+/// Whether everything that RFC 9110 says of caching such a response is done here.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=303 | 307 | 308 | 400..=411 | 413..=415 | 421 | 422 | 426 | 500..=505
+    )
+}
+
+/// A stream of events has no end that it could be stored at.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let essence = value
+            .as_bytes()
+            .split(|&byte| byte == b';')
+            .next()
+            .unwrap_or_default();
+        trim(essence).eq_ignore_ascii_case(b"text/event-stream")
+    })
+}
+
+/// Whether the stored copy would have a `Set-Cookie`.
+fn sets_cookie(headers: &HeaderMap, directives: &ResponseDirectives) -> bool {
+    let mut left_out = directives
+        .private_fields
+        .iter()
+        .chain(&directives.no_cache_fields);
+    headers.contains_key(header::SET_COOKIE) && !left_out.any(|name| name == header::SET_COOKIE)
+}
+
+#[cfg(test)]
+mod tests;
