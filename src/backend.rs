@@ -1,9 +1,9 @@
 //! Backends: where entries are kept. One trait, bytes in and bytes out.
 
 #[cfg(feature = "memory")]
-pub(crate) mod memory;
+mod memory;
 mod memory_policy;
-pub(crate) mod null;
+mod null;
 
 use std::{fmt, time::Duration};
 
@@ -11,7 +11,10 @@ use async_trait::async_trait;
 
 use crate::{Entry, Key, KeyRef, Result, Timestamp};
 
+#[cfg(feature = "memory")]
+pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;
+pub use null::Null;
 
 /// Where a [`Cache`](crate::Cache) keeps its entries.
 ///

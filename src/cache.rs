@@ -1,6 +1,7 @@
 //! The handle: everything that a handler does with a cache.
 
 mod builder;
+mod connect;
 mod flight;
 mod generation;
 mod load;

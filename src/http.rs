@@ -1,21 +1,61 @@
-//! The rules of HTTP caching, as pure functions: header maps and `now` in, an answer out.
+//! The layer that makes a service a shared HTTP cache, and the rules that it goes by.
+//!
+//! The rules are pure functions, header maps and `now` in and an answer out; the layer looks things up, calls the inner
+//! service and stores by them.
 
+mod answer;
+#[cfg(feature = "axum")]
+mod around;
+mod asked;
+mod body;
 mod cache_control;
+mod commit;
 mod conditional;
 mod date;
 mod directives;
 mod fields;
+mod forward;
 mod freshness;
+mod future;
 mod invalidation;
+mod key;
+mod layer;
+mod lookup;
+mod place;
 mod policy;
 mod reuse;
+mod service;
 mod status;
 mod storable;
+mod stored;
+mod telling;
 mod text;
+mod unsafe_methods;
+mod unshared;
+mod variants;
 mod vary;
+mod work;
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+#[cfg(feature = "axum")]
+pub use around::{Around, AroundFuture};
+pub use body::CacheBody;
 pub use cache_control::CacheControl;
+pub use future::ResponseFuture;
+pub use layer::CacheLayer;
 pub use policy::SetCookie;
+pub use service::CacheService;
 
-#[derive(Clone)]
-pub(crate) enum Landing {}
+/// What the leader of a collapsed request leaves to those who waited for it.
+#[derive(Clone, Debug)]
+pub(crate) enum Landing {
+    /// Something was stored that may answer them, or tells which variant to wait for.
+    LookAgain,
+    /// The response is not for them: each runs by itself.
+    Unshared,
+    /// The inner service failed: each runs by itself, a few at a time.
+    Failed(Arc<Semaphore>),
+}

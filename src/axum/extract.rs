@@ -16,7 +16,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Cache {
     type Rejection = CacheRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, CacheRejection> {
-        parts.extensions.get::<Self>().cloned().ok_or(CacheRejection(()))
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or(CacheRejection(()))
     }
 }
 

@@ -16,7 +16,9 @@ pub(crate) struct Writes {
 }
 
 /// A write in the background; dropping it says that it ended.
-pub(crate) struct Write(mpsc::Sender<Infallible>);
+pub(crate) struct Write {
+    _ended: mpsc::Sender<Infallible>,
+}
 
 impl Default for Writes {
     fn default() -> Self {
@@ -29,13 +31,10 @@ impl Default for Writes {
 
 impl Writes {
     pub(crate) fn begin(&self) -> Write {
-        Write(
-            self.current
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .0
-                .clone(),
-        )
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        Write {
+            _ended: current.0.clone(),
+        }
     }
 
     /// Waits for the writes begun before the call.

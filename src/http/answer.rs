@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{AGE, CONTENT_LENGTH},
 };
 
@@ -11,13 +11,10 @@ use super::{
     body::CacheBody,
     conditional,
     layer::Config,
-    status::{Forward, Outcome},
+    status::{CACHE_STATUS, Forward, Outcome},
     stored::StoredResponse,
 };
 use crate::Timestamp;
-
-/// RFC 9211.
-pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What an answer tells of itself in `Cache-Status`.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +25,17 @@ pub(super) struct Telling {
 
 impl Telling {
     pub(super) fn hit(ttl: i64) -> Self {
-        Self { outcome: Outcome::Hit { ttl }, detail: None }
+        Self {
+            outcome: Outcome::Hit { ttl },
+            detail: None,
+        }
     }
 
     pub(super) fn forwarded(reason: Forward, detail: Option<&'static str>) -> Self {
-        Self { outcome: Outcome::forwarded(reason), detail }
+        Self {
+            outcome: Outcome::forwarded(reason),
+            detail,
+        }
     }
 
     pub(super) fn value(self, config: &Config) -> Option<HeaderValue> {
@@ -80,7 +83,11 @@ pub(super) fn from_store<R>(
         (false, false) => CacheBody::stored(stored.body.clone()),
     };
     let mut response = Response::new(body);
-    *response.status_mut() = if not_modified { StatusCode::NOT_MODIFIED } else { status };
+    *response.status_mut() = if not_modified {
+        StatusCode::NOT_MODIFIED
+    } else {
+        status
+    };
     *response.headers_mut() = headers;
     response
 }

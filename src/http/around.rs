@@ -39,7 +39,10 @@ impl<S> Around<S> {
 
 impl<S> Service<Request<Body>> for Around<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
 {
     type Response = Response<Body>;
@@ -51,7 +54,9 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        AroundFuture { future: self.0.call(request) }
+        AroundFuture {
+            future: self.0.call(request),
+        }
     }
 }
 

@@ -32,19 +32,32 @@ pin_project_lite::pin_project! {
 
 impl<B> CacheBody<B> {
     pub(super) fn stored(bytes: Bytes) -> Self {
-        Self { kind: Kind::Stored { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) } }
+        Self {
+            kind: Kind::Stored {
+                bytes: Some(bytes).filter(|bytes| !bytes.is_empty()),
+            },
+        }
     }
 
     pub(super) fn empty() -> Self {
-        Self { kind: Kind::Stored { bytes: None } }
+        Self {
+            kind: Kind::Stored { bytes: None },
+        }
     }
 
     pub(super) fn pass(body: B) -> Self {
-        Self { kind: Kind::Pass { body } }
+        Self {
+            kind: Kind::Pass { body },
+        }
     }
 
     pub(super) fn tee(body: B, tee: Tee) -> Self {
-        Self { kind: Kind::Tee { body, tee: Box::new(tee) } }
+        Self {
+            kind: Kind::Tee {
+                body,
+                tee: Box::new(tee),
+            },
+        }
     }
 
     /// Whether a copy of the body is kept for the store.
@@ -80,7 +93,9 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
-            KindProj::Stored { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            KindProj::Stored { bytes } => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
             KindProj::Pass { body } => body.poll_frame(cx),
             KindProj::Tee { mut body, tee } => {
                 let frame = std::task::ready!(body.as_mut().poll_frame(cx));

@@ -42,7 +42,13 @@ pub(super) struct Commit {
 impl Tee {
     pub(super) fn new(commit: Commit, expected: Option<u64>) -> Self {
         let limit = commit.config.max_body;
-        Self { chunks: Vec::new(), len: 0, limit, expected, commit: Some(commit) }
+        Self {
+            chunks: Vec::new(),
+            len: 0,
+            limit,
+            expected,
+            commit: Some(commit),
+        }
     }
 
     pub(super) fn keep(&mut self, data: &Bytes) {
@@ -63,7 +69,9 @@ impl Tee {
 
     /// The body ended: stores it, in memory at once, on a server in a task of its own.
     pub(super) fn end(&mut self, cx: &mut Context<'_>) {
-        let Some(commit) = self.commit.take() else { return };
+        let Some(commit) = self.commit.take() else {
+            return;
+        };
         if self.expected.is_some_and(|expected| expected != self.len) {
             return commit.broken();
         }

@@ -74,12 +74,35 @@ where
         Inside::mark(self.request.extensions_mut(), &config.cache);
         let load = config.cache.shared().generations.begin(&self.base).await;
         let request = Timestamp::now();
-        let Self { inner, request: forwarded, asked, base, .. } = self;
+        let Self {
+            inner,
+            request: forwarded,
+            asked,
+            base,
+            ..
+        } = self;
         let result = Call::new(inner, forwarded).await;
-        let times = Times { request, response: Timestamp::now() };
-        let this = Work { config, inner: (), request: Request::new(()), asked, base };
-        let answered =
-            Answered { client, times, load, leader, stale, reason, collapsed, evaluate };
+        let times = Times {
+            request,
+            response: Timestamp::now(),
+        };
+        let this = Work {
+            config,
+            inner: (),
+            request: Request::new(()),
+            asked,
+            base,
+        };
+        let answered = Answered {
+            client,
+            times,
+            load,
+            leader,
+            stale,
+            reason,
+            collapsed,
+            evaluate,
+        };
         match result {
             Err(error) => this.stale_for_error(&answered, None).ok_or(error),
             Ok(response) if is_failure(response.status()) => {
@@ -144,10 +167,10 @@ impl Work<(), ()> {
             },
             detail: Some("stale-if-error"),
         };
-        Some(self.from_store(stored, &answered.client, now, telling))
+        Some(self.reuse_stored(stored, &answered.client, now, telling))
     }
 
-    fn from_store<R>(
+    fn reuse_stored<R>(
         &self,
         stored: &StoredResponse,
         client: &HeaderMap,
@@ -159,11 +182,24 @@ impl Work<(), ()> {
 
     /// A 304 to the cache's own question: the stored response is brought up to date and answers (RFC 9111 §4.3.4).
     async fn validated<R>(&self, parts: Parts, answered: Answered) -> Response<CacheBody<R>> {
-        let Answered { client, times, load, leader, stale, reason, collapsed, .. } = answered;
-        let stored = stale.as_ref().and_then(|(entry, _)| lookup::response(&self.config, entry));
+        let Answered {
+            client,
+            times,
+            load,
+            leader,
+            stale,
+            reason,
+            collapsed,
+            ..
+        } = answered;
+        let stored = stale
+            .as_ref()
+            .and_then(|(entry, _)| lookup::response(&self.config, entry));
         let Some(stored) = stored.filter(|old| fields::is_about(&old.head.headers, &parts.headers))
         else {
-            return self.contradicted(stale.as_ref(), &client, times.response).await;
+            return self
+                .contradicted(stale.as_ref(), &client, times.response)
+                .await;
         };
         self.config.cache.count(Event::HttpRevalidated);
         let mut headers = stored.head.headers.clone();
@@ -187,9 +223,14 @@ impl Work<(), ()> {
                 (false, Some(refused.reason))
             }
         };
-        let outcome = Outcome::Fwd { reason, status: Some(304), stored: kept, collapsed };
+        let outcome = Outcome::Fwd {
+            reason,
+            status: Some(304),
+            stored: kept,
+            collapsed,
+        };
         let fresh = StoredResponse::new(offer.head(), stored.body.clone(), &self.config.rules);
-        self.from_store(&fresh, &client, times.response, Telling { outcome, detail })
+        self.reuse_stored(&fresh, &client, times.response, Telling { outcome, detail })
     }
 
     /// The inner service says "not modified" of something else than it was asked about: neither its answer nor the
@@ -207,7 +248,7 @@ impl Work<(), ()> {
         if let Some(stored) = stored
             && serve_on_error(&stored.policy, now, &self.config.rules)
         {
-            return self.from_store(stored, client, now, telling);
+            return self.reuse_stored(stored, client, now, telling);
         }
         let mut response = Response::new(CacheBody::empty());
         *response.status_mut() = StatusCode::BAD_GATEWAY;
@@ -220,7 +261,16 @@ impl Work<(), ()> {
     where
         R: Body<Data = Bytes> + Send + 'static,
     {
-        let Answered { client, times, load, leader, stale, reason, collapsed, evaluate } = answered;
+        let Answered {
+            client,
+            times,
+            load,
+            leader,
+            stale,
+            reason,
+            collapsed,
+            evaluate,
+        } = answered;
         let (mut parts, body) = response.into_parts();
         let not_modified = evaluate
             && conditional::not_modified(&client, parts.status, &parts.headers, times.response);
@@ -234,10 +284,18 @@ impl Work<(), ()> {
             times,
         };
         let placed = match self.asked.is_head {
-            true => Err(Refused { reason: "head", is_lasting: false }),
-            false => offer.place_body(&body, load, leader).await,
+            true => Err(Refused {
+                reason: "head",
+                is_lasting: false,
+            }),
+            false => offer.place_body(body.size_hint(), load, leader).await,
         };
-        let mut outcome = Outcome::Fwd { reason, status: None, stored: placed.is_ok(), collapsed };
+        let mut outcome = Outcome::Fwd {
+            reason,
+            status: None,
+            stored: placed.is_ok(),
+            collapsed,
+        };
         let mut detail = None;
         let mut body = match placed {
             Ok((commit, _)) if body.is_end_stream() => {

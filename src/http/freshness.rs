@@ -99,13 +99,17 @@ impl ResponsePolicy {
         self.fresh_until
     }
 
-    /// Seconds of freshness left at `now`; negative for a stale response, as `ttl` of `Cache-Status` has it.
-    #[inline]
+    /// Seconds of freshness left at `now`, a part of one counting; negative for a stale response, as `ttl` of
+    /// `Cache-Status` has it.
     pub(crate) fn ttl(&self, now: Timestamp) -> i64 {
-        // A difference of whole milliseconds is far within the range once it is in seconds.
-        let (end, now) = (self.fresh_until.as_millis(), now.as_millis());
-        let seconds = (end.abs_diff(now) / 1_000) as i64;
-        if now <= end { seconds } else { -seconds }
+        let whole =
+            |left: Duration| i64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        whole(self.fresh_until.since(now)) - whole(now.since(self.fresh_until))
+    }
+
+    /// Whether every reuse has to be validated, of a fresh response too.
+    pub(crate) const fn must_be_validated(&self) -> bool {
+        self.no_cache
     }
 
     /// Whether the handler itself said how long the response is fresh.

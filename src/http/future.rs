@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderValue, Request, Response};
 use tower_service::Service;
 
-use super::{answer::CACHE_STATUS, body::CacheBody};
+use super::{body::CacheBody, status::CACHE_STATUS};
 
 type Boxed<R, E> = Pin<Box<dyn Future<Output = Result<Response<CacheBody<R>>, E>> + Send>>;
 
@@ -40,17 +40,27 @@ where
     S: Service<Request<B>>,
 {
     pub(super) fn ready(response: Response<CacheBody<R>>) -> Self {
-        Self { kind: Kind::Ready { response: Some(response) } }
+        Self {
+            kind: Kind::Ready {
+                response: Some(response),
+            },
+        }
     }
 
     pub(super) fn pass(call: Call<S, B>, status: Option<HeaderValue>) -> Self {
-        Self { kind: Kind::Pass { call, status } }
+        Self {
+            kind: Kind::Pass { call, status },
+        }
     }
 
     pub(super) fn work(
         future: impl Future<Output = Result<Response<CacheBody<R>>, S::Error>> + Send + 'static,
     ) -> Self {
-        Self { kind: Kind::Work { future: Box::pin(future) } }
+        Self {
+            kind: Kind::Work {
+                future: Box::pin(future),
+            },
+        }
     }
 }
 
@@ -62,9 +72,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            KindProj::Ready { response } => {
-                Poll::Ready(Ok(response.take().expect("a future is not polled after its end")))
-            }
+            KindProj::Ready { response } => Poll::Ready(Ok(response
+                .take()
+                .expect("a future is not polled after its end"))),
             KindProj::Pass { call, status } => {
                 let mut response = ready!(call.poll(cx))?;
                 if let Some(status) = status.take() {
@@ -107,7 +117,10 @@ where
     S: Service<Request<B>>,
 {
     pub(super) fn new(inner: S, request: Request<B>) -> Self {
-        Self::Waiting { inner, request: Some(request) }
+        Self::Waiting {
+            inner,
+            request: Some(request),
+        }
     }
 }
 

@@ -24,7 +24,12 @@ pub(super) enum Looked {
 
 /// Looks without waiting.
 #[inline]
-pub(super) fn peek(config: &Config, base: KeyRef<'_>, request: &HeaderMap, now: Timestamp) -> Looked {
+pub(super) fn peek(
+    config: &Config,
+    base: KeyRef<'_>,
+    request: &HeaderMap,
+    now: Timestamp,
+) -> Looked {
     let entry = match config.cache.backend().peek(base, now) {
         Peek::Hit(entry) => entry,
         Peek::Miss => return Looked::NoUri,
@@ -33,7 +38,9 @@ pub(super) fn peek(config: &Config, base: KeyRef<'_>, request: &HeaderMap, now: 
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
     }
-    let Some(id) = choose(config, base, &entry, request) else { return Looked::NoUri };
+    let Some(id) = choose(config, base, &entry, request) else {
+        return Looked::NoUri;
+    };
     let variant = variants::key(config.cache.responses(), &id);
     match config.cache.backend().peek(variant.as_key_ref(), now) {
         Peek::Hit(entry) => Looked::Found(entry, Some(id)),
@@ -44,15 +51,32 @@ pub(super) fn peek(config: &Config, base: KeyRef<'_>, request: &HeaderMap, now: 
 
 /// Looks, asking the backend; its failures look like nothing stored.
 pub(super) async fn fetch(config: &Config, base: &Key, request: &HeaderMap) -> Looked {
-    let Ok(Some(entry)) = config.cache.fetch(base).await else { return Looked::NoUri };
+    let Ok(Some(entry)) = config.cache.fetch(base).await else {
+        return Looked::NoUri;
+    };
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
     }
-    let Some(id) = choose(config, base.as_key_ref(), &entry, request) else { return Looked::NoUri };
+    let Some(id) = choose(config, base.as_key_ref(), &entry, request) else {
+        return Looked::NoUri;
+    };
     let variant = variant_key(config, &id);
     match config.cache.fetch(&variant).await {
         Ok(Some(entry)) => Looked::Found(entry, Some(id)),
         _ => Looked::NoVariant(id),
+    }
+}
+
+/// Looks, asking the backend only when it cannot tell at once.
+pub(super) async fn look(
+    config: &Config,
+    base: &Key,
+    request: &HeaderMap,
+    now: Timestamp,
+) -> Looked {
+    match peek(config, base.as_key_ref(), request, now) {
+        Looked::Ask => fetch(config, base, request).await,
+        looked => looked,
     }
 }
 
@@ -70,13 +94,17 @@ fn choose(config: &Config, base: KeyRef<'_>, entry: &Entry, request: &HeaderMap)
 
 /// The record of variants that an entry holds, if it holds one.
 pub(super) fn record<'a>(config: &Config, entry: &'a Entry) -> Option<&'a VariantRecord> {
-    read(config, entry, CodecId::VARIANTS, |entry| VariantRecord::decode(entry.payload()))
+    read(config, entry, CodecId::VARIANTS, |entry| {
+        VariantRecord::decode(entry.payload())
+    })
 }
 
 /// The response that an entry holds, if it holds one.
 pub(super) fn response<'a>(config: &Config, entry: &'a Entry) -> Option<&'a StoredResponse> {
     let rules = &config.rules;
-    read(config, entry, CodecId::RESPONSE, |entry| StoredResponse::decode(entry.payload(), rules))
+    read(config, entry, CodecId::RESPONSE, |entry| {
+        StoredResponse::decode(entry.payload(), rules)
+    })
 }
 
 #[inline]

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
-use http_body::Body;
+use http_body::SizeHint;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -54,17 +53,20 @@ const ATTEMPTS: usize = 4;
 
 impl Offer<'_> {
     /// Prepares for storing the response with this body. Those who wait for it learn now if it is not for them.
-    pub(super) async fn place_body<R: Body<Data = Bytes>>(
+    pub(super) async fn place_body(
         &self,
-        body: &R,
+        size: SizeHint,
         load: Load,
         leader: Option<Leader<Landing>>,
     ) -> Result<(Commit, Option<u64>), Refused> {
         let declared = self.headers.get(CONTENT_LENGTH).map(|value| value.to_str());
         let declared = declared.and_then(|value| value.ok()?.parse::<u64>().ok());
-        let expected = declared.or(body.size_hint().exact());
-        if expected.unwrap_or(body.size_hint().lower()) > self.config.max_body {
-            let refused = Refused { reason: "too-large", is_lasting: true };
+        let expected = declared.or(size.exact());
+        if expected.unwrap_or(size.lower()) > self.config.max_body {
+            let refused = Refused {
+                reason: "too-large",
+                is_lasting: true,
+            };
             return Err(self.release(refused, leader.as_ref()));
         }
         Ok((self.place(load, leader).await?, expected))
@@ -79,17 +81,30 @@ impl Offer<'_> {
         let directives = ResponseDirectives::parse(self.headers);
         let rules = &self.config.rules;
         let (facts, headers, times) = (&self.facts, self.headers, self.times);
-        let assessed =
-            assess(&Method::GET, facts, self.status, headers, &directives, times, rules);
+        let assessed = assess(
+            &Method::GET,
+            facts,
+            self.status,
+            headers,
+            &directives,
+            times,
+            rules,
+        );
         let policy = assessed.map_err(|refusal| {
-            let refused = Refused { reason: refusal.as_str(), is_lasting: !is_failure(self.status) };
+            let refused = Refused {
+                reason: refusal.as_str(),
+                is_lasting: !is_failure(self.status),
+            };
             self.release(refused, leader.as_ref())
         })?;
         let keep_until = policy.keep_until(rules);
         let (key, variant) = match self.choose(keep_until).await {
             Some(chosen) => chosen,
             None => {
-                let refused = Refused { reason: "vary-by-secret", is_lasting: true };
+                let refused = Refused {
+                    reason: "vary-by-secret",
+                    is_lasting: true,
+                };
                 return Err(self.release(refused, leader.as_ref()));
             }
         };
@@ -115,14 +130,26 @@ impl Offer<'_> {
             false => self.config.unshared.insert(self.base, times.response),
         }
         let (config, head) = (self.config.clone(), self.head());
-        Ok(Commit { config, key, head, keep_until, load, leader })
+        Ok(Commit {
+            config,
+            key,
+            head,
+            keep_until,
+            load,
+            leader,
+        })
     }
 
     /// The head as it is stored.
     pub(super) fn head(&self) -> StoredHead {
         let mut headers = self.headers.clone();
         fields::strip_for_store(&mut headers, &ResponseDirectives::parse(self.headers));
-        StoredHead { status: self.status, headers, times: self.times, facts: self.facts }
+        StoredHead {
+            status: self.status,
+            headers,
+            times: self.times,
+            facts: self.facts,
+        }
     }
 
     /// Lets those go who wait, at once or, after a failure, a few at a time.
@@ -144,7 +171,9 @@ impl Offer<'_> {
         };
         for _ in 0..ATTEMPTS {
             let there = self.config.cache.fetch(self.base).await.ok().flatten();
-            let record = there.as_ref().and_then(|entry| lookup::record(self.config, entry));
+            let record = there
+                .as_ref()
+                .and_then(|entry| lookup::record(self.config, entry));
             let record = match record {
                 None if fields.is_empty() => return Some((self.base.clone(), None)),
                 None => VariantRecord::new(fields.clone()),

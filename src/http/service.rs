@@ -14,8 +14,7 @@ use super::{
     asked::Asked,
     body::CacheBody,
     future::{Call, ResponseFuture},
-    invalidation,
-    key,
+    invalidation, key,
     layer::Config,
     lookup::{self, Looked},
     reuse::{Reuse, reuse},
@@ -68,7 +67,10 @@ where
             return self.pass(request, Telling::forwarded(Forward::Bypass, Some(reason)));
         }
         if asked.directives.no_store {
-            return self.pass(request, Telling::forwarded(Forward::Request, Some("no-store")));
+            return self.pass(
+                request,
+                Telling::forwarded(Forward::Request, Some("no-store")),
+            );
         }
         let (head, parts) = (config.cache.responses(), &request);
         let base = key::base(head, parts.uri(), parts.headers(), parts.extensions());
@@ -116,7 +118,7 @@ impl<S> CacheService<S> {
         S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
         B: Send + 'static,
-        R: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
     {
         if invalidation::is_safe(request.method()) || request.method() == Method::CONNECT {
             return self.pass(request, Telling::forwarded(Forward::Method, None));

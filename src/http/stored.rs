@@ -11,7 +11,7 @@ use super::{
     directives::ResponseDirectives,
     freshness::{ResponsePolicy, Times},
     policy::Rules,
-    answer::CACHE_STATUS,
+    status::CACHE_STATUS,
     storable::RequestFacts,
 };
 use crate::{Error, ErrorKind, Result, Timestamp};
@@ -46,11 +46,14 @@ impl StoredHead {
     /// The head and `body` as one byte string, and where the body begins in it.
     pub(super) fn encode(&self, body: &[Bytes]) -> (Bytes, usize) {
         let body_len: usize = body.iter().map(Bytes::len).sum();
-        let head_len: usize =
-            self.headers.iter().map(|(name, value)| 6 + name.as_str().len() + value.len()).sum();
+        let head_len: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| 6 + name.as_str().len() + value.len())
+            .sum();
         let mut bytes = BytesMut::with_capacity(24 + head_len + body_len);
-        let facts = u8::from(self.facts.authorization) * AUTHORIZATION
-            | u8::from(self.facts.cookie) * COOKIE;
+        let facts = (u8::from(self.facts.authorization) * AUTHORIZATION)
+            | (u8::from(self.facts.cookie) * COOKIE);
         bytes.put_slice(&[FORMAT, facts]);
         bytes.put_u16(self.status.as_u16());
         bytes.put_u64(self.times.request.as_millis());
@@ -69,7 +72,9 @@ impl StoredHead {
 
     fn read(mut bytes: &[u8]) -> Option<(Self, usize)> {
         let whole = bytes.len();
-        let [FORMAT, facts] = take(&mut bytes)? else { return None };
+        let [FORMAT, facts] = take(&mut bytes)? else {
+            return None;
+        };
         let status = StatusCode::from_u16(u16::from_be_bytes(take(&mut bytes)?)).ok()?;
         let request = Timestamp::from_millis(u64::from_be_bytes(take(&mut bytes)?));
         let response = Timestamp::from_millis(u64::from_be_bytes(take(&mut bytes)?));
@@ -87,7 +92,12 @@ impl StoredHead {
             cookie: facts & COOKIE != 0,
             no_store: false,
         };
-        let head = Self { status, headers, times: Times { request, response }, facts };
+        let head = Self {
+            status,
+            headers,
+            times: Times { request, response },
+            facts,
+        };
         Some((head, whole - bytes.len()))
     }
 }
@@ -119,7 +129,13 @@ impl StoredResponse {
         if has_status_slot {
             answer.insert(CACHE_STATUS, HeaderValue::from_static(""));
         }
-        Self { head, answer, body, policy, has_status_slot }
+        Self {
+            head,
+            answer,
+            body,
+            policy,
+            has_status_slot,
+        }
     }
 
     /// Reads what [`StoredHead::encode`] wrote; the body is a slice of `payload`.
@@ -132,9 +148,13 @@ impl StoredResponse {
     /// What the response takes in memory beside its encoded form, in bytes: the header maps.
     pub(super) fn weight(&self) -> usize {
         // An entry of the map is a name, a value, a link and a place in the index.
-        let map = |headers: &HeaderMap| headers.capacity() * 2 * size_of::<(HeaderName, HeaderValue)>();
+        let map =
+            |headers: &HeaderMap| headers.capacity() * 2 * size_of::<(HeaderName, HeaderValue)>();
         let text = |headers: &HeaderMap| {
-            headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+            headers
+                .iter()
+                .map(|(name, value)| name.as_str().len() + value.len())
+                .sum::<usize>()
         };
         size_of::<Self>() + map(&self.head.headers) + map(&self.answer) + 2 * text(&self.answer)
     }

@@ -11,9 +11,7 @@ pub(super) enum Decision {
     Stale,
     Collapsed,
     Miss,
-    Revalidated,
     Bypass,
-    Failed,
     Invalidated,
 }
 
@@ -24,9 +22,7 @@ impl Decision {
             Self::Stale => "stale",
             Self::Collapsed => "collapsed",
             Self::Miss => "miss",
-            Self::Revalidated => "revalidated",
             Self::Bypass => "bypass",
-            Self::Failed => "failed",
             Self::Invalidated => "invalidated",
         }
     }

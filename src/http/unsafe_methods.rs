@@ -34,13 +34,23 @@ impl Origin {
         Some(Self {
             scheme: uri.scheme_str().unwrap_or("http").to_owned(),
             authority: String::from_utf8(authority.to_vec()).ok()?,
-            path_and_query: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path_and_query: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
         })
     }
 
     fn key(&self, config: &Config, path: &str, query: Option<&str>) -> Key {
         let authority = self.authority.as_bytes();
-        key::of(config.cache.responses(), Some(&self.scheme), authority, path, query).to_key()
+        key::of(
+            config.cache.responses(),
+            Some(&self.scheme),
+            authority,
+            path,
+            query,
+        )
+        .to_key()
     }
 
     fn keys<R>(&self, config: &Config, response: &Response<R>) -> Vec<Key> {
@@ -54,8 +64,12 @@ impl Origin {
             None => (self.path_and_query.as_str(), None),
         };
         let others = target.also_invalidated(response.headers());
-        let others = others.iter().map(|uri| self.key(config, uri.path(), uri.query()));
-        std::iter::once(self.key(config, path, query)).chain(others).collect()
+        let others = others
+            .iter()
+            .map(|uri| self.key(config, uri.path(), uri.query()));
+        std::iter::once(self.key(config, path, query))
+            .chain(others)
+            .collect()
     }
 }
 

@@ -22,14 +22,20 @@ pub(super) struct Unshared {
 impl Default for Unshared {
     fn default() -> Self {
         let slots = Box::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { slots, hasher: RandomState::default() }
+        Self {
+            slots,
+            hasher: RandomState::default(),
+        }
     }
 }
 
 impl Unshared {
     fn slot(&self, key: &Key) -> (&AtomicU64, u64) {
         let hash = self.hasher.hash_one(key);
-        (&self.slots[hash as usize % SLOTS], hash & !u64::from(u32::MAX))
+        (
+            &self.slots[hash as usize % SLOTS],
+            hash & !u64::from(u32::MAX),
+        )
     }
 
     pub(super) fn contains(&self, key: &Key, now: Timestamp) -> bool {
@@ -41,7 +47,10 @@ impl Unshared {
 
     pub(super) fn insert(&self, key: &Key, now: Timestamp) {
         let (slot, hash) = self.slot(key);
-        slot.store(hash | (now.as_secs() + SECONDS) & u64::from(u32::MAX), Ordering::Relaxed);
+        slot.store(
+            hash | (now.as_secs() + SECONDS) & u64::from(u32::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     pub(super) fn remove(&self, key: &Key) {

@@ -34,7 +34,11 @@ impl VariantRecord {
     pub(super) fn new(fields: Vec<HeaderName>) -> Self {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).expect("the operating system has a source of random numbers");
-        Self { fields, nonce, variants: Vec::new() }
+        Self {
+            fields,
+            nonce,
+            variants: Vec::new(),
+        }
     }
 
     /// A record that chooses by these fields too, or `None` when this one does already.
@@ -55,7 +59,10 @@ impl VariantRecord {
             return None;
         }
         self.variants.insert(0, id);
-        Some(self.variants.split_off(limit.max(1).min(self.variants.len())))
+        Some(
+            self.variants
+                .split_off(limit.max(1).min(self.variants.len())),
+        )
     }
 
     /// The variant that a request chooses.
@@ -85,12 +92,18 @@ impl VariantRecord {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        Self::read(bytes)
-            .ok_or_else(|| Error::new(ErrorKind::Decode, "the stored record of variants is damaged"))
+        Self::read(bytes).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Decode,
+                "the stored record of variants is damaged",
+            )
+        })
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (&FORMAT, rest) = bytes.split_first()? else { return None };
+        let (&FORMAT, rest) = bytes.split_first()? else {
+            return None;
+        };
         let (&nonce, rest) = rest.split_first_chunk()?;
         let (&count, mut rest) = rest.split_first_chunk()?;
         let mut fields = Vec::new();
@@ -101,7 +114,11 @@ impl VariantRecord {
             rest = tail;
         }
         let (variants, rest) = rest.as_chunks();
-        rest.is_empty().then(|| Self { fields, nonce, variants: variants.to_vec() })
+        rest.is_empty().then(|| Self {
+            fields,
+            nonce,
+            variants: variants.to_vec(),
+        })
     }
 }
 
@@ -122,7 +139,9 @@ pub(super) fn hash_key<'a>(cache: &'a Cache, fields: &[HeaderName]) -> Option<&'
     if given || !cache.capabilities().shared {
         return Some(key);
     }
-    let secret = fields.iter().any(|field| [AUTHORIZATION, COOKIE].contains(field));
+    let secret = fields
+        .iter()
+        .any(|field| [AUTHORIZATION, COOKIE].contains(field));
     (!secret).then_some(&[0; 32])
 }
 

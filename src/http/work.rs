@@ -40,7 +40,9 @@ impl Inside {
     }
 
     pub(super) fn is_same(extensions: &Extensions, cache: &Cache) -> bool {
-        extensions.get().is_some_and(|inside: &Self| inside.0 == cache.address())
+        extensions
+            .get()
+            .is_some_and(|inside: &Self| inside.0 == cache.address())
     }
 }
 
@@ -71,10 +73,7 @@ where
     B: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
 {
-    pub(super) async fn run(
-        self,
-        mut looked: Looked,
-    ) -> Result<Response<CacheBody<R>>, S::Error> {
+    pub(super) async fn run(self, mut looked: Looked) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();
         let flights = config.cache.shared().response_flights.clone();
         let deadline = Instant::now() + config.follower_wait;
@@ -102,23 +101,23 @@ where
             }
             let key = flight_key(&config, &self.base, &looked);
             if !self.may_wait(why, now) || waited.contains(&key) {
-                return self.forward(reason, stale(looked), None, !waited.is_empty()).await;
+                return self
+                    .forward(reason, stale(looked), None, !waited.is_empty())
+                    .await;
             }
             let follower = match flights.join(&key) {
                 Joined::Leader(leader) => {
                     // The one who led before may have stored since this request looked.
-                    let again = lookup::peek(
-                        &config,
-                        self.base.as_key_ref(),
-                        self.request.headers(),
-                        now,
-                    );
+                    let again =
+                        lookup::peek(&config, self.base.as_key_ref(), self.request.headers(), now);
                     if let Weighed::Answer(..) = self.weigh(&again, now, false) {
                         looked = again;
                         continue;
                     }
                     let collapsed = !waited.is_empty();
-                    return self.forward(reason, stale(looked), Some(leader), collapsed).await;
+                    return self
+                        .forward(reason, stale(looked), Some(leader), collapsed)
+                        .await;
                 }
                 Joined::Follower(follower) => follower,
             };
@@ -130,7 +129,8 @@ where
                 Ok(Some(Landing::Failed(gate))) => {
                     // Held until the inner service has answered: a few at a time.
                     let permit = timeout_at(deadline, gate.acquire_owned()).await;
-                    let again = self.look(now).await;
+                    let again =
+                        lookup::look(&config, &self.base, self.request.headers(), now).await;
                     if let Weighed::Forward(..) = self.weigh(&again, now, true) {
                         let response = self.forward(reason, stale(again), None, true).await;
                         drop(permit);
@@ -143,15 +143,7 @@ where
                 // The leader left; somebody has to lead now.
                 Ok(None) => {}
             }
-            looked = self.look(now).await;
-        }
-    }
-
-    async fn look(&self, now: Timestamp) -> Looked {
-        let headers = self.request.headers();
-        match lookup::peek(&self.config, self.base.as_key_ref(), headers, now) {
-            Looked::Ask => lookup::fetch(&self.config, &self.base, headers).await,
-            looked => looked,
+            looked = lookup::look(&config, &self.base, self.request.headers(), now).await;
         }
     }
 
@@ -165,17 +157,36 @@ where
             return Weighed::Forward(Forward::UriMiss, None);
         };
         let ttl = stored.policy.ttl(now);
-        match reuse(&stored.policy, &self.asked.directives, now, &self.config.rules) {
+        match reuse(
+            &stored.policy,
+            &self.asked.directives,
+            now,
+            &self.config.rules,
+        ) {
             Reuse::Fresh { .. } if collapsed => {
                 let reason = Forward::Miss;
-                let outcome = Outcome::Fwd { reason, status: None, stored: false, collapsed };
-                Weighed::Answer(Decision::Collapsed, Telling { outcome, detail: None })
+                let outcome = Outcome::Fwd {
+                    reason,
+                    status: None,
+                    stored: false,
+                    collapsed,
+                };
+                Weighed::Answer(
+                    Decision::Collapsed,
+                    Telling {
+                        outcome,
+                        detail: None,
+                    },
+                )
             }
             Reuse::Fresh { .. } => Weighed::Answer(Decision::Hit, Telling::hit(ttl)),
             Reuse::StaleAllowed { .. } => Weighed::Answer(Decision::Stale, Telling::hit(ttl)),
             Reuse::WhileRevalidating { .. } if Handle::try_current().is_ok() => {
                 let detail = Some("stale-while-revalidate");
-                Weighed::AnswerAndRevalidate(Telling { detail, ..Telling::hit(ttl) })
+                Weighed::AnswerAndRevalidate(Telling {
+                    detail,
+                    ..Telling::hit(ttl)
+                })
             }
             Reuse::WhileRevalidating { .. } => Weighed::Forward(Forward::Stale, Some(Why::Stale)),
             Reuse::Revalidate(why) => {
@@ -236,7 +247,10 @@ where
         };
         let write = self.config.cache.shared().writes.begin();
         runtime.spawn(async move {
-            let asked = Asked { is_head: false, ..self.asked };
+            let asked = Asked {
+                is_head: false,
+                ..self.asked
+            };
             let work = Self { asked, ..self };
             if let Ok(response) = work.background(stale(looked), leader).await {
                 drain(response.into_body()).await;
@@ -253,7 +267,8 @@ where
         // Who was answered already has no conditions any more, and a HEAD asks for what a GET would bring.
         self.asked.conditional = false;
         *self.request.method_mut() = http::Method::GET;
-        self.forward(Forward::Stale, stale, Some(leader), false).await
+        self.forward(Forward::Stale, stale, Some(leader), false)
+            .await
     }
 }
 

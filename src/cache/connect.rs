@@ -1,0 +1,99 @@
+use super::{Cache, CacheBuilder};
+use crate::{BackendKind, Null, Result, Settings};
+
+impl Cache {
+    /// A cache as the environment says: [`Settings::load`], then [`from_settings`](Self::from_settings). In memory when
+    /// nothing is set.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) with a sentence for each wrong setting; the backend's when it
+    /// cannot be reached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let cache = larder::Cache::from_env().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn from_env() -> Result<Self> {
+        Self::from_settings(&Settings::load()?).await
+    }
+
+    /// A cache as these settings say.
+    ///
+    /// # Errors
+    ///
+    /// The backend's when it cannot be reached. The backends in process always can be.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::{Cache, Settings};
+    ///
+    /// let settings = Settings::from_pairs([("CACHE_KEY_PREFIX", "shop")])?;
+    /// assert_eq!(Cache::from_settings(&settings).await?.namespace(), "shop");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn from_settings(settings: &Settings) -> Result<Self> {
+        Ok(backend(settings)?.with_settings(settings).build())
+    }
+}
+
+impl CacheBuilder {
+    /// Everything that settings say but for the backend.
+    fn with_settings(mut self, settings: &Settings) -> Self {
+        self = self
+            .namespace(&settings.key_prefix)
+            .default_ttl(settings.default_ttl)
+            .ignore_errors(settings.ignore_errors);
+        if let Some(ttl) = settings.ttl_min {
+            self = self.ttl_min(ttl);
+        }
+        if let Some(ttl) = settings.ttl_max {
+            self = self.ttl_max(ttl);
+        }
+        if let Some(secret) = &settings.hash_key {
+            self = self.hash_key(secret.expose().as_bytes());
+        }
+        self
+    }
+}
+
+fn backend(settings: &Settings) -> Result<CacheBuilder> {
+    match settings.backend {
+        BackendKind::Null => {
+            if !settings.no_null_warning {
+                tracing::warn!(
+                    "CACHE_TYPE=null: nothing is cached; set CACHE_NO_NULL_WARNING=true to say that this is meant"
+                );
+            }
+            Ok(Cache::builder(Null))
+        }
+        BackendKind::Memory => memory(settings),
+    }
+}
+
+#[cfg(feature = "memory")]
+fn memory(settings: &Settings) -> Result<CacheBuilder> {
+    let mut memory = crate::Memory::builder()
+        .max_bytes(settings.max_bytes)
+        .policy(settings.memory_policy);
+    if let Some(entries) = settings.threshold {
+        memory = memory.max_entries(entries);
+    }
+    Ok(Cache::builder(memory.build()))
+}
+
+#[cfg(not(feature = "memory"))]
+fn memory(_: &Settings) -> Result<CacheBuilder> {
+    let message =
+        "CACHE_TYPE=memory needs the feature \"memory\" of larder, which is off in this build";
+    Err(crate::Error::new(crate::ErrorKind::Settings, message))
+}
