@@ -52,6 +52,11 @@ impl Asked {
         asked
     }
 
+    /// Whether the answer may depend on who asks, although the key does not.
+    pub(super) fn is_personal(&self) -> bool {
+        self.cookie || self.authorization
+    }
+
     pub(super) fn facts(&self) -> RequestFacts {
         RequestFacts {
             authorization: self.authorization,

@@ -7,10 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use http_body::Body;
 use tokio::runtime::Handle;
 
 use super::{
     Landing,
+    body::CacheBody,
     layer::Config,
     stored::{StoredHead, StoredResponse},
 };
@@ -40,7 +42,7 @@ pub(super) struct Commit {
 }
 
 impl Tee {
-    pub(super) fn new(commit: Commit, expected: Option<u64>) -> Self {
+    fn new(commit: Commit, expected: Option<u64>) -> Self {
         let limit = commit.config.max_body;
         Self {
             chunks: Vec::new(),
@@ -104,6 +106,20 @@ impl Drop for Tee {
 }
 
 impl Commit {
+    /// A body whose copy is stored when it has been read, or at once when there is nothing to read: servers do not poll
+    /// an empty body.
+    pub(super) fn keep<B: Body<Data = Bytes>>(
+        self,
+        body: B,
+        expected: Option<u64>,
+    ) -> CacheBody<B> {
+        if body.is_end_stream() || expected == Some(0) {
+            self.store(Vec::new(), None);
+            return CacheBody::pass(body);
+        }
+        CacheBody::tee(body, Tee::new(self, expected))
+    }
+
     /// Stores the response with this body. In memory that has happened when the call returns; else it goes on in a task
     /// that `Cache::flush` waits for.
     pub(super) fn store(self, body: Vec<Bytes>, cx: Option<&mut Context<'_>>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
     response::Parts,
 };
@@ -16,12 +16,11 @@ use super::{
     Landing,
     answer::{self, Telling},
     body::{CacheBody, drain},
-    commit::Tee,
     conditional, fields,
     freshness::Times,
     future::Call,
     lookup,
-    place::{Offer, Refused},
+    place::{Lasts, Offer, Refused},
     reuse::serve_on_error,
     status::{Forward, Outcome},
     stored::StoredResponse,
@@ -45,7 +44,6 @@ struct Answered {
     leader: Option<Leader<Landing>>,
     stale: Option<Stale>,
     reason: Forward,
-    collapsed: bool,
     /// The client's conditions were kept from the inner service, and are to be evaluated against its answer.
     evaluate: bool,
 }
@@ -64,7 +62,6 @@ where
         reason: Forward,
         stale: Option<Stale>,
         leader: Option<Leader<Landing>>,
-        collapsed: bool,
     ) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();
         let client = self.request.headers().clone();
@@ -100,7 +97,6 @@ where
             leader,
             stale,
             reason,
-            collapsed,
             evaluate,
         };
         match result {
@@ -119,12 +115,19 @@ where
         }
     }
 
+    fn is_unshared(&self) -> bool {
+        self.config
+            .unshared
+            .contains(&self.base, self.asked.cookie, Timestamp::now())
+    }
+
     /// Makes the request ask for what the cache needs: whether the stored response is still good, or a whole new one.
     /// Says whether it does the former, and whether conditions of the client were taken out.
     fn set_conditions(&mut self, stale: Option<&Stale>) -> (bool, bool) {
         if self.asked.is_head {
             return (false, false);
         }
+        let is_unshared = self.is_unshared();
         let headers = self.request.headers_mut();
         let stored = stale.and_then(|(entry, _)| lookup::response(&self.config, entry));
         if let Some(stored) = stored {
@@ -132,7 +135,7 @@ where
             return (validates, self.asked.conditional);
         }
         // A 304 could not be stored. Where nothing is stored anyway, the handler had better see the conditions.
-        if !self.asked.conditional || self.config.unshared.contains(&self.base, Timestamp::now()) {
+        if !self.asked.conditional || is_unshared {
             return (false, false);
         }
         headers.remove(IF_NONE_MATCH);
@@ -163,7 +166,7 @@ impl Work<(), ()> {
                 reason: answered.reason,
                 status: status.map(|status| status.as_u16()),
                 stored: false,
-                collapsed: answered.collapsed,
+                collapsed: false,
             },
             detail: Some("stale-if-error"),
         };
@@ -189,7 +192,6 @@ impl Work<(), ()> {
             leader,
             stale,
             reason,
-            collapsed,
             ..
         } = answered;
         let stored = stale
@@ -207,6 +209,7 @@ impl Work<(), ()> {
         let offer = Offer {
             config: &self.config,
             base: &self.base,
+            method: &Method::GET,
             client: &client,
             facts: self.asked.facts(),
             status: stored.head.status,
@@ -227,7 +230,7 @@ impl Work<(), ()> {
             reason,
             status: Some(304),
             stored: kept,
-            collapsed,
+            collapsed: false,
         };
         let fresh = StoredResponse::new(offer.head(), stored.body.clone(), &self.config.rules);
         self.reuse_stored(&fresh, &client, times.response, Telling { outcome, detail })
@@ -268,7 +271,6 @@ impl Work<(), ()> {
             leader,
             stale,
             reason,
-            collapsed,
             evaluate,
         } = answered;
         let (mut parts, body) = response.into_parts();
@@ -277,6 +279,7 @@ impl Work<(), ()> {
         let offer = Offer {
             config: &self.config,
             base: &self.base,
+            method: &Method::GET,
             client: &client,
             facts: self.asked.facts(),
             status: parts.status,
@@ -286,7 +289,7 @@ impl Work<(), ()> {
         let placed = match self.asked.is_head {
             true => Err(Refused {
                 reason: "head",
-                is_lasting: false,
+                lasts: Lasts::Once,
             }),
             false => offer.place_body(body.size_hint(), load, leader).await,
         };
@@ -294,15 +297,11 @@ impl Work<(), ()> {
             reason,
             status: None,
             stored: placed.is_ok(),
-            collapsed,
+            collapsed: false,
         };
         let mut detail = None;
         let mut body = match placed {
-            Ok((commit, _)) if body.is_end_stream() => {
-                commit.store(Vec::new(), None);
-                CacheBody::pass(body)
-            }
-            Ok((commit, len)) => CacheBody::tee(body, Tee::new(commit, len)),
+            Ok((commit, len)) => commit.keep(body, len),
             Err(refused) => {
                 if !self.asked.is_head {
                     self.refused(&refused, stale.as_ref(), times.response).await;
@@ -316,7 +315,7 @@ impl Work<(), ()> {
                 reason,
                 status: Some(parts.status.as_u16()),
                 stored: body.is_tee(),
-                collapsed,
+                collapsed: false,
             };
             parts.status = StatusCode::NOT_MODIFIED;
             parts.headers = conditional::not_modified_headers(&parts.headers);
@@ -345,8 +344,11 @@ impl Work<(), ()> {
 
     async fn refused(&self, refused: &Refused, stale: Option<&Stale>, now: Timestamp) {
         self.config.cache.count(Event::HttpRefused);
-        if refused.is_lasting {
-            self.config.unshared.insert(&self.base, now);
+        if refused.lasts == Lasts::ForCookies {
+            self.config.unshared.insert(&self.base, true, now);
+        }
+        if refused.lasts == Lasts::ForAll {
+            self.config.unshared.insert(&self.base, false, now);
             // What is stored has been replaced by something that is not to be.
             self.forget(stale).await;
         }

@@ -41,7 +41,8 @@ pub(crate) struct ResponsePolicy {
     pub(super) must_revalidate: bool,
     pub(super) s_maxage: bool,
     pub(super) has_validator: bool,
-    pub(super) is_explicit: bool,
+    /// Neither the freshness nor that the response is for everyone is the handler's own word.
+    pub(super) is_implied: bool,
 }
 
 impl ResponsePolicy {
@@ -77,7 +78,7 @@ impl ResponsePolicy {
             must_revalidate: directives.must_revalidate || directives.proxy_revalidate,
             s_maxage: directives.s_maxage.is_some(),
             has_validator: has_validator(headers),
-            is_explicit: explicit.is_some(),
+            is_implied: explicit.is_none() && !directives.public,
         }
     }
 
@@ -112,14 +113,10 @@ impl ResponsePolicy {
         self.no_cache
     }
 
-    /// Whether the handler itself said how long the response is fresh.
-    pub(crate) const fn is_explicit(&self) -> bool {
-        self.is_explicit
-    }
-
-    /// Whether the response can be validated once it is stale.
-    pub(crate) const fn has_validator(&self) -> bool {
-        self.has_validator
+    /// Whether larder or a heuristic made the response fresh, and not the handler. Such a response is no answer to a
+    /// request with `Cookie` or `Authorization`, as little as it would have been stored from one (ours).
+    pub(crate) const fn is_implied(&self) -> bool {
+        self.is_implied
     }
 
     /// Whether a request could ever be answered with the response.

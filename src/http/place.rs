@@ -16,7 +16,7 @@ use super::{
     layer::Config,
     lookup,
     policy::assess,
-    storable::RequestFacts,
+    storable::{Refusal, RequestFacts},
     stored::StoredHead,
     variants::{self, Id, VariantRecord},
     vary::Vary,
@@ -31,6 +31,8 @@ use crate::{
 pub(super) struct Offer<'a> {
     pub(super) config: &'a Arc<Config>,
     pub(super) base: &'a Key,
+    /// What the response answers: a GET, or a POST for later GETs.
+    pub(super) method: &'a Method,
     /// The fields that the client sent, which `Vary` selects from.
     pub(super) client: &'a HeaderMap,
     pub(super) facts: RequestFacts,
@@ -44,8 +46,26 @@ pub(super) struct Offer<'a> {
 pub(super) struct Refused {
     /// A token for `Cache-Status`.
     pub(super) reason: &'static str,
-    /// The next response is likely to be refused too.
-    pub(super) is_lasting: bool,
+    pub(super) lasts: Lasts,
+}
+
+/// To which requests the next refusal is likely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasts {
+    Once,
+    ForCookies,
+    ForAll,
+}
+
+impl Lasts {
+    fn of(refusal: Refusal, status: StatusCode) -> Self {
+        match refusal {
+            _ if is_failure(status) => Self::Once,
+            Refusal::RequestNoStore | Refusal::Authorization | Refusal::SetCookie => Self::Once,
+            Refusal::Credentials => Self::ForCookies,
+            _ => Self::ForAll,
+        }
+    }
 }
 
 /// How often a record of variants is tried to be changed while others change it too.
@@ -65,7 +85,7 @@ impl Offer<'_> {
         if expected.unwrap_or(size.lower()) > self.config.max_body {
             let refused = Refused {
                 reason: "too-large",
-                is_lasting: true,
+                lasts: Lasts::ForAll,
             };
             return Err(self.release(refused, leader.as_ref()));
         }
@@ -82,7 +102,7 @@ impl Offer<'_> {
         let rules = &self.config.rules;
         let (facts, headers, times) = (&self.facts, self.headers, self.times);
         let assessed = assess(
-            &Method::GET,
+            self.method,
             facts,
             self.status,
             headers,
@@ -93,7 +113,7 @@ impl Offer<'_> {
         let policy = assessed.map_err(|refusal| {
             let refused = Refused {
                 reason: refusal.as_str(),
-                is_lasting: !is_failure(self.status),
+                lasts: Lasts::of(refusal, self.status),
             };
             self.release(refused, leader.as_ref())
         })?;
@@ -103,7 +123,7 @@ impl Offer<'_> {
             None => {
                 let refused = Refused {
                     reason: "vary-by-secret",
-                    is_lasting: true,
+                    lasts: Lasts::ForAll,
                 };
                 return Err(self.release(refused, leader.as_ref()));
             }
@@ -127,7 +147,10 @@ impl Offer<'_> {
         };
         match is_reusable {
             true => self.config.unshared.remove(self.base),
-            false => self.config.unshared.insert(self.base, times.response),
+            false => self
+                .config
+                .unshared
+                .insert(self.base, false, times.response),
         }
         let (config, head) = (self.config.clone(), self.head());
         Ok(Commit {

@@ -81,6 +81,7 @@ where
         let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
         if let Looked::Found(entry, _) = &looked
             && let Some(stored) = lookup::response(config, entry)
+            && !(stored.policy.is_implied() && asked.is_personal())
             && let Reuse::Fresh { .. } | Reuse::StaleAllowed { .. } =
                 reuse(&stored.policy, &asked.directives, now, &config.rules)
         {

@@ -54,7 +54,6 @@ pub(crate) enum Forward {
     Miss,
     Request,
     Stale,
-    Partial,
 }
 
 impl Forward {
@@ -68,7 +67,6 @@ impl Forward {
             Self::Miss => "miss",
             Self::Request => "request",
             Self::Stale => "stale",
-            Self::Partial => "partial",
         }
     }
 }

@@ -1,24 +1,29 @@
-//! Requests that may change something: passed on, and what they change is invalidated (RFC 9111 §4.4).
+//! Requests that may change something: passed on, and what they change is invalidated (RFC 9111 §4.4). The answer to a
+//! POST may be stored for later GETs.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::{HeaderMap, Method, Request, Response, response::Parts};
+use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use super::{
     answer::Telling,
+    asked::Asked,
     body::CacheBody,
+    commit::Commit,
+    freshness::Times,
     future::Call,
     invalidation::{Target, invalidates},
     key,
     layer::Config,
-    status::Forward,
+    place::{Offer, Refused},
+    status::{Forward, Outcome},
     telling::{Decision, decided},
     work::Inside,
 };
-use crate::{Key, cache::Event};
+use crate::{Key, Timestamp, cache::Event};
 
 /// The URI of a request, kept while the request is with the inner service.
 struct Origin {
@@ -53,21 +58,28 @@ impl Origin {
         .to_key()
     }
 
-    fn keys<R>(&self, config: &Config, response: &Response<R>) -> Vec<Key> {
-        let target = Target {
+    fn target(&self) -> Target<'_> {
+        Target {
             scheme: &self.scheme,
             authority: &self.authority,
             path_and_query: &self.path_and_query,
-        };
+        }
+    }
+
+    fn own_key(&self, config: &Config) -> Key {
         let (path, query) = match self.path_and_query.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (self.path_and_query.as_str(), None),
         };
-        let others = target.also_invalidated(response.headers());
+        self.key(config, path, query)
+    }
+
+    fn keys<R>(&self, config: &Config, response: &Response<R>) -> Vec<Key> {
+        let others = self.target().also_invalidated(response.headers());
         let others = others
             .iter()
             .map(|uri| self.key(config, uri.path(), uri.query()));
-        std::iter::once(self.key(config, path, query))
+        std::iter::once(self.own_key(config))
             .chain(others)
             .collect()
     }
@@ -87,14 +99,70 @@ where
     config.cache.count(Event::HttpBypass);
     let method = request.method().clone();
     let origin = Origin::of(&request);
+    let client = (method == Method::POST).then(|| request.headers().clone());
     Inside::mark(request.extensions_mut(), &config.cache);
-    let mut response = Call::new(inner, request).await?;
-    if let Some(origin) = origin.filter(|_| invalidates(&method, response.status())) {
-        for key in origin.keys(&config, &response) {
-            config.cache.invalidate_response(&key).await;
-        }
-        tracing::debug!(decision = Decision::Invalidated.as_str(), "HTTP cache");
+    let sent = Timestamp::now();
+    let response = Call::new(inner, request).await?;
+    let times = Times {
+        request: sent,
+        response: Timestamp::now(),
+    };
+    let mut telling = Telling::forwarded(Forward::Method, None);
+    let origin = origin.filter(|_| invalidates(&method, response.status()));
+    let Some(origin) = origin else {
+        let mut response = response.map(CacheBody::pass);
+        telling.append(&config, response.headers_mut());
+        return Ok(response);
+    };
+    for key in origin.keys(&config, &response) {
+        config.cache.invalidate_response(&key).await;
     }
-    Telling::forwarded(Forward::Method, None).append(&config, response.headers_mut());
-    Ok(response.map(CacheBody::pass))
+    tracing::debug!(decision = Decision::Invalidated.as_str(), "HTTP cache");
+    let (mut parts, body) = response.into_parts();
+    let body = match client.filter(|_| origin.target().is_content_location(&parts.headers)) {
+        Some(client) => {
+            let placed = keep_for_get(&config, &origin, &client, &parts, body.size_hint(), times);
+            match placed.await {
+                Ok((commit, len)) => {
+                    let reason = Forward::Method;
+                    telling.outcome = Outcome::Fwd {
+                        reason,
+                        status: None,
+                        stored: true,
+                        collapsed: false,
+                    };
+                    commit.keep(body, len)
+                }
+                Err(_) => CacheBody::pass(body),
+            }
+        }
+        None => CacheBody::pass(body),
+    };
+    telling.append(&config, &mut parts.headers);
+    Ok(Response::from_parts(parts, body))
+}
+
+/// Prepares for storing the answer to a POST that says to be what a GET of the same URI would bring (RFC 9110 §9.3.3).
+async fn keep_for_get(
+    config: &Arc<Config>,
+    origin: &Origin,
+    client: &HeaderMap,
+    parts: &Parts,
+    size: SizeHint,
+    times: Times,
+) -> Result<(Commit, Option<u64>), Refused> {
+    let base = origin.own_key(config);
+    let load = config.cache.shared().generations.begin(&base).await;
+    let asked = Asked::read(false, client);
+    let offer = Offer {
+        config,
+        base: &base,
+        method: &Method::POST,
+        client,
+        facts: asked.facts(),
+        status: parts.status,
+        headers: &parts.headers,
+        times,
+    };
+    offer.place_body(size, load, None).await
 }

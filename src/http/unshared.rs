@@ -1,11 +1,15 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    hash::BuildHasher,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use foldhash::fast::RandomState;
-use std::hash::BuildHasher;
 
 use crate::{Key, Timestamp};
 
 const SLOTS: usize = 1024;
+/// The half of a slot that holds a hash; in the other is a time in seconds.
+const HASH: u64 = !(u32::MAX as u64);
 /// For so long requests for a URI run side by side after its response turned out not to be for sharing.
 const SECONDS: u64 = 30;
 
@@ -30,33 +34,32 @@ impl Default for Unshared {
 }
 
 impl Unshared {
-    fn slot(&self, key: &Key) -> (&AtomicU64, u64) {
-        let hash = self.hasher.hash_one(key);
-        (
-            &self.slots[hash as usize % SLOTS],
-            hash & !u64::from(u32::MAX),
-        )
+    fn slot(&self, key: &Key, cookies: bool) -> (&AtomicU64, u64) {
+        let hash = self.hasher.hash_one((key, cookies));
+        (&self.slots[hash as usize % SLOTS], hash & HASH)
     }
 
-    pub(super) fn contains(&self, key: &Key, now: Timestamp) -> bool {
-        let (slot, hash) = self.slot(key);
-        let noted = slot.load(Ordering::Relaxed);
-        let until = noted & u64::from(u32::MAX);
-        noted & !u64::from(u32::MAX) == hash && now.as_secs() & u64::from(u32::MAX) < until
+    /// Whether requests for the key had better not wait for each other: all, or those with cookies when this is one.
+    pub(super) fn contains(&self, key: &Key, cookies: bool, now: Timestamp) -> bool {
+        let holds = |cookies| {
+            let (slot, hash) = self.slot(key, cookies);
+            let noted = slot.load(Ordering::Relaxed);
+            noted & HASH == hash && now.as_secs() & !HASH < noted & !HASH
+        };
+        holds(false) || cookies && holds(true)
     }
 
-    pub(super) fn insert(&self, key: &Key, now: Timestamp) {
-        let (slot, hash) = self.slot(key);
+    pub(super) fn insert(&self, key: &Key, cookies: bool, now: Timestamp) {
+        let (slot, hash) = self.slot(key, cookies);
         slot.store(
-            hash | (now.as_secs() + SECONDS) & u64::from(u32::MAX),
+            hash | ((now.as_secs() + SECONDS) & !HASH),
             Ordering::Relaxed,
         );
     }
 
     pub(super) fn remove(&self, key: &Key) {
-        let (slot, hash) = self.slot(key);
-        let noted = slot.load(Ordering::Relaxed);
-        if noted & !u64::from(u32::MAX) == hash {
+        let (slot, hash) = self.slot(key, false);
+        if slot.load(Ordering::Relaxed) & HASH == hash {
             slot.store(0, Ordering::Relaxed);
         }
     }

@@ -63,6 +63,8 @@ enum Weighed {
     Answer(Decision, Telling),
     AnswerAndRevalidate(Telling),
     Forward(Forward, Option<Why>),
+    /// What is stored is not for this request, and its answer not for others.
+    ForwardAlone,
 }
 
 impl<S, B, R> Work<S, B>
@@ -95,15 +97,14 @@ where
                     return Ok(response);
                 }
                 Weighed::Forward(reason, why) => (reason, why),
+                Weighed::ForwardAlone => return self.forward(Forward::Bypass, None, None).await,
             };
             if self.asked.directives.only_if_cached {
                 return Ok(answer::only_if_cached(&config));
             }
             let key = flight_key(&config, &self.base, &looked);
             if !self.may_wait(why, now) || waited.contains(&key) {
-                return self
-                    .forward(reason, stale(looked), None, !waited.is_empty())
-                    .await;
+                return self.forward(reason, stale(looked), None).await;
             }
             let follower = match flights.join(&key) {
                 Joined::Leader(leader) => {
@@ -114,17 +115,14 @@ where
                         looked = again;
                         continue;
                     }
-                    let collapsed = !waited.is_empty();
-                    return self
-                        .forward(reason, stale(looked), Some(leader), collapsed)
-                        .await;
+                    return self.forward(reason, stale(looked), Some(leader)).await;
                 }
                 Joined::Follower(follower) => follower,
             };
             match timeout_at(deadline, follower.outcome()).await {
                 Ok(Some(Landing::LookAgain)) => waited.push(key),
                 Ok(Some(Landing::Unshared)) | Err(_) => {
-                    return self.forward(reason, stale(looked), None, true).await;
+                    return self.forward(reason, stale(looked), None).await;
                 }
                 Ok(Some(Landing::Failed(gate))) => {
                     // Held until the inner service has answered: a few at a time.
@@ -132,7 +130,7 @@ where
                     let again =
                         lookup::look(&config, &self.base, self.request.headers(), now).await;
                     if let Weighed::Forward(..) = self.weigh(&again, now, true) {
-                        let response = self.forward(reason, stale(again), None, true).await;
+                        let response = self.forward(reason, stale(again), None).await;
                         drop(permit);
                         return response;
                     }
@@ -156,6 +154,9 @@ where
         let Some(stored) = lookup::response(&self.config, entry) else {
             return Weighed::Forward(Forward::UriMiss, None);
         };
+        if stored.policy.is_implied() && self.asked.is_personal() {
+            return Weighed::ForwardAlone;
+        }
         let ttl = stored.policy.ttl(now);
         match reuse(
             &stored.policy,
@@ -207,7 +208,7 @@ where
             && !asked.directives.no_cache
             && !matches!(why, Some(Why::Request | Why::NoCache))
             && !self.config.follower_wait.is_zero()
-            && !self.config.unshared.contains(&self.base, now)
+            && !self.config.unshared.contains(&self.base, asked.cookie, now)
     }
 
     /// The answer of a response that was found.
@@ -267,8 +268,7 @@ where
         // Who was answered already has no conditions any more, and a HEAD asks for what a GET would bring.
         self.asked.conditional = false;
         *self.request.method_mut() = http::Method::GET;
-        self.forward(Forward::Stale, stale, Some(leader), false)
-            .await
+        self.forward(Forward::Stale, stale, Some(leader)).await
     }
 }
 

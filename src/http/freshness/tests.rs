@@ -117,7 +117,7 @@ fn an_invalid_expires_is_in_the_past() {
     for expires in ["0", "", "-1", "tomorrow"] {
         let policy = policy(&[("expires", expires), ("last-modified", &date(-86_400))]);
         assert_eq!(policy.fresh_until(), NOW, "{expires}");
-        assert!(policy.is_explicit());
+        assert!(!policy.is_implied());
     }
     assert_eq!(
         fresh_for(&[("expires", &date(30)), ("expires", &date(30))]),
