@@ -60,9 +60,9 @@ impl<B> CacheBody<B> {
         }
     }
 
-    /// Whether a copy of the body is kept for the store.
-    pub(super) fn is_tee(&self) -> bool {
-        matches!(self.kind, Kind::Tee { .. })
+    /// Whether a copy of the body is being kept for the store.
+    pub(super) fn is_keeping(&self) -> bool {
+        matches!(&self.kind, Kind::Tee { tee, .. } if tee.is_keeping())
     }
 
     /// The stored bytes or the inner service's own body, when there is nothing more to this one.
@@ -149,8 +149,15 @@ impl<B> fmt::Debug for CacheBody<B> {
     }
 }
 
-/// Reads a body to its end, for what that does on the way.
+/// Reads a body as long as that brings something into the store.
 pub(super) async fn drain<B: Body<Data = Bytes>>(body: CacheBody<B>) {
     let mut body = pin!(body);
-    while let Some(Ok(_)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
+    while body.is_keeping() {
+        if !matches!(
+            poll_fn(|cx| body.as_mut().poll_frame(cx)).await,
+            Some(Ok(_))
+        ) {
+            return;
+        }
+    }
 }

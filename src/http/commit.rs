@@ -64,6 +64,10 @@ impl Tee {
         self.chunks.push(data.clone());
     }
 
+    pub(super) fn is_keeping(&self) -> bool {
+        self.commit.is_some()
+    }
+
     /// Whether everything that `Content-Length` promised is there; servers do not poll a body beyond that.
     pub(super) fn is_full(&self) -> bool {
         self.expected == Some(self.len)

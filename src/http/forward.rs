@@ -293,10 +293,11 @@ impl Work<(), ()> {
             }),
             false => offer.place_body(body.size_hint(), load, leader).await,
         };
+        let stored = placed.is_ok();
         let mut outcome = Outcome::Fwd {
             reason,
             status: None,
-            stored: placed.is_ok(),
+            stored,
             collapsed: false,
         };
         let mut detail = None;
@@ -314,7 +315,7 @@ impl Work<(), ()> {
             outcome = Outcome::Fwd {
                 reason,
                 status: Some(parts.status.as_u16()),
-                stored: body.is_tee(),
+                stored,
                 collapsed: false,
             };
             parts.status = StatusCode::NOT_MODIFIED;
@@ -331,7 +332,7 @@ impl Work<(), ()> {
     where
         R: Body<Data = Bytes> + Send + 'static,
     {
-        if body.is_tee()
+        if body.is_keeping()
             && let Ok(runtime) = Handle::try_current()
         {
             let write = self.config.cache.shared().writes.begin();
