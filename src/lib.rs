@@ -12,6 +12,8 @@ mod error;
 mod http;
 mod key;
 mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(feature = "axum")]
 pub use self::{

@@ -1,0 +1,161 @@
+//! Names, signs of life, dropped futures and the end.
+
+use std::{fmt, future::Future};
+
+use super::{
+    Behaviour,
+    stage::{COUNTERS, LIFE, STORES, Stage, abandon, entry},
+};
+use crate::{Entry, ErrorKind, Peek, PutMode, Result, Timestamp};
+
+pub(super) const ALL: &[Behaviour] = behaviours![
+    &[] =>
+        the_name_is_short_and_plain
+        a_ping_is_answered
+        closing_twice_is_no_error;
+    &[STORES] =>
+        peek_agrees_with_get
+        a_dropped_put_leaves_the_backend_usable
+        a_dropped_get_leaves_the_backend_usable
+        a_closed_backend_says_so_on_every_verb;
+    &[STORES, COUNTERS] =>
+        a_dropped_increment_happened_once_or_not_at_all;
+];
+
+async fn the_name_is_short_and_plain(stage: Stage) -> Result<()> {
+    let name = stage.name();
+    assert!((1..=32).contains(&name.len()), "{name}");
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    assert!(name.bytes().all(plain), "{name}");
+    Ok(())
+}
+
+async fn a_ping_is_answered(stage: Stage) -> Result<()> {
+    stage.ping().await
+}
+
+async fn closing_twice_is_no_error(stage: Stage) -> Result<()> {
+    stage.close().await?;
+    stage.close().await
+}
+
+async fn peek_agrees_with_get(stage: Stage) -> Result<()> {
+    let key = stage.key("peeked");
+    let peek = || stage.peek(key.as_key_ref(), Timestamp::now());
+    assert!(
+        !matches!(peek(), Peek::Hit(_)),
+        "a hit, and nothing is there"
+    );
+    for value in ["first", "second"] {
+        stage.keep(&key, value).await?;
+        match peek() {
+            Peek::Hit(entry) => assert_eq!(entry.payload(), value),
+            Peek::Miss => panic!("a miss, and an entry is there"),
+            Peek::Ask => {}
+        }
+    }
+    stage.delete(&key).await?;
+    assert!(
+        !matches!(peek(), Peek::Hit(_)),
+        "a hit, and nothing is there"
+    );
+    Ok(())
+}
+
+/// More polls than a future of one verb takes.
+const POLLS: usize = 100;
+
+async fn a_dropped_put_leaves_the_backend_usable(stage: Stage) -> Result<()> {
+    let key = stage.key("dropped");
+    stage.keep(&key, "old").await?;
+    for polls in 0..POLLS {
+        let put = stage.put(&key, entry("new"), PutMode::Always);
+        let done = abandon(polls, put).await.transpose()?;
+        let read = stage.read(&key).await?;
+        let whole = read == Some("new".into()) || done.is_none() && read == Some("old".into());
+        assert!(whole, "{read:?} after {polls} polls");
+        stage.keep(&key, "old").await?;
+        if done.is_some() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The answer that nobody waits for any more must not be taken for that of the next question.
+async fn a_dropped_get_leaves_the_backend_usable(stage: Stage) -> Result<()> {
+    let (first, second) = (stage.key("first"), stage.key("second"));
+    stage.keep(&first, "1").await?;
+    stage.keep(&second, "2").await?;
+    for polls in 0..POLLS {
+        let done = abandon(polls, stage.get(&first)).await.transpose()?;
+        assert_eq!(stage.read(&second).await?, Some("2".into()));
+        assert_eq!(stage.read(&first).await?, Some("1".into()));
+        if done.is_some() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn a_dropped_increment_happened_once_or_not_at_all(stage: Stage) -> Result<()> {
+    for polls in 0..POLLS {
+        let key = stage.key(polls.to_string());
+        stage.increment(&key, 1, Some(LIFE)).await?;
+        let dropped = abandon(polls, stage.increment(&key, 10, Some(LIFE))).await;
+        let done = dropped.transpose()?.is_some();
+        let sum = stage.increment(&key, 100, Some(LIFE)).await?;
+        assert!(
+            sum == 111 || !done && sum == 101,
+            "{sum} after {polls} polls"
+        );
+        if done {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn a_closed_backend_says_so_on_every_verb(stage: Stage) -> Result<()> {
+    let key = stage.key("closed");
+    let keys = [key.clone()];
+    let can = stage.capabilities();
+    stage.keep(&key, "value").await?;
+    stage.close().await?;
+
+    let peek = stage.peek(key.as_key_ref(), Timestamp::now());
+    assert!(!matches!(peek, Peek::Hit(_)), "peek gave an entry");
+    closed("get", stage.get(&key)).await;
+    closed("get_many", stage.get_many(&keys)).await;
+    closed("put", stage.put(&key, entry("new"), PutMode::Always)).await;
+    let entries: Vec<(_, Entry)> = vec![(key.clone(), entry("new"))];
+    closed("put_many", stage.put_many(entries, PutMode::Always)).await;
+    closed("contains", stage.contains(&key)).await;
+    closed("delete", stage.delete(&key)).await;
+    closed("delete_many", stage.delete_many(&keys)).await;
+    closed("ping", stage.ping()).await;
+    if can.versions {
+        closed("delete_if", stage.delete_if(&key, 1)).await;
+    }
+    if can.touch {
+        closed("touch", stage.touch(&key, None)).await;
+    }
+    if can.counters {
+        closed("increment", stage.increment(&key, 1, Some(LIFE))).await;
+    }
+    if can.clear {
+        closed("clear", stage.clear(stage.namespace())).await;
+    }
+    if can.remove_expired {
+        closed("remove_expired", stage.remove_expired(1)).await;
+    }
+    Ok(())
+}
+
+async fn closed<T: fmt::Debug>(verb: &str, answer: impl Future<Output = Result<T>>) {
+    match answer.await {
+        Ok(answer) => panic!("{verb} answered {answer:?}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Closed, "{verb}: {error}"),
+    }
+}

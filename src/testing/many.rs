@@ -1,0 +1,124 @@
+//! The verbs on many keys: one result a key, in the order of the keys.
+
+use super::{
+    Behaviour,
+    stage::{IF_ABSENT, LIFE, STORES, Stage, entry},
+};
+use crate::{CodecId, Entry, PutMode, Result, Timestamp};
+
+pub(super) const ALL: &[Behaviour] = behaviours![
+    &[STORES] =>
+        get_many_answers_key_by_key
+        put_many_answers_key_by_key
+        put_many_keeps_each_entry_as_it_is
+        the_later_of_two_equal_keys_is_kept
+        delete_many_answers_key_by_key
+        no_keys_are_no_work
+        a_thousand_keys_are_not_too_many;
+    &[STORES, IF_ABSENT] =>
+        put_many_if_absent_answers_key_by_key;
+];
+
+async fn get_many_answers_key_by_key(stage: Stage) -> Result<()> {
+    let keys = stage.keys(5);
+    for number in [0, 2, 3] {
+        stage.keep(&keys[number], number.to_string()).await?;
+    }
+    let asked = [3, 1, 0, 3, 4, 2, 1, 0].map(|number: usize| keys[number].clone());
+    let read = stage.get_many(&asked).await?;
+    let read = read.iter().map(|read| read.as_ref().map(Entry::payload));
+    let read: Vec<_> = read.map(|payload| payload.map(|it| &it[..])).collect();
+    let (zero, two, three) = (Some(&b"0"[..]), Some(&b"2"[..]), Some(&b"3"[..]));
+    assert_eq!(read, [three, None, zero, three, None, two, None, zero]);
+    Ok(())
+}
+
+async fn put_many_answers_key_by_key(stage: Stage) -> Result<()> {
+    let keys = stage.keys(3);
+    let entries = keys.iter().map(|key| (key.clone(), entry("value")));
+    let kept = stage.put_many(entries.collect(), PutMode::Always).await?;
+    assert_eq!(kept, [true; 3]);
+    for key in &keys {
+        assert_eq!(stage.read(key).await?, Some("value".into()));
+    }
+    Ok(())
+}
+
+async fn put_many_keeps_each_entry_as_it_is(stage: Stage) -> Result<()> {
+    let keys = stage.keys(2);
+    let now = Timestamp::now();
+    let json = Entry::new(CodecId::JSON, "1", now).with_ttl(Some(LIFE), now);
+    let raw = Entry::new(CodecId::RAW, "2", now).with_ttl(Some(LIFE * 2), now);
+    let entries = vec![(keys[0].clone(), json), (keys[1].clone(), raw)];
+    assert_eq!(
+        stage.put_many(entries, PutMode::Always).await?,
+        [true, true]
+    );
+    let read = stage.get_many(&keys).await?;
+    let read: Vec<_> = read
+        .iter()
+        .flatten()
+        .map(|entry| (entry.codec(), entry.expires_at()))
+        .collect();
+    let expected = [
+        (CodecId::JSON, Some(now + LIFE)),
+        (CodecId::RAW, Some(now + LIFE * 2)),
+    ];
+    assert_eq!(read, expected);
+    Ok(())
+}
+
+async fn the_later_of_two_equal_keys_is_kept(stage: Stage) -> Result<()> {
+    let key = stage.key("twice");
+    let entries = ["first", "second"].map(|value| (key.clone(), entry(value)));
+    let kept = stage.put_many(entries.to_vec(), PutMode::Always).await?;
+    assert_eq!(kept, [true, true]);
+    assert_eq!(stage.read(&key).await?, Some("second".into()));
+    Ok(())
+}
+
+async fn put_many_if_absent_answers_key_by_key(stage: Stage) -> Result<()> {
+    let keys = stage.keys(3);
+    stage.keep(&keys[1], "old").await?;
+    let entries = [0, 1, 2, 0].map(|number: usize| (keys[number].clone(), entry("new")));
+    let kept = stage.put_many(entries.to_vec(), PutMode::IfAbsent).await?;
+    assert_eq!(kept, [true, false, true, false]);
+    assert_eq!(stage.read(&keys[1]).await?, Some("old".into()));
+    assert_eq!(stage.read(&keys[2]).await?, Some("new".into()));
+    Ok(())
+}
+
+async fn delete_many_answers_key_by_key(stage: Stage) -> Result<()> {
+    let keys = stage.keys(3);
+    stage.keep(&keys[0], "value").await?;
+    stage.keep(&keys[2], "value").await?;
+    let asked = [2, 1, 0, 2].map(|number: usize| keys[number].clone());
+    assert_eq!(stage.delete_many(&asked).await?, [true, false, true, false]);
+    assert!(stage.get_many(&keys).await?.iter().all(Option::is_none));
+    Ok(())
+}
+
+async fn no_keys_are_no_work(stage: Stage) -> Result<()> {
+    assert!(stage.get_many(&[]).await?.is_empty());
+    let kept = stage.put_many(Vec::new(), PutMode::Always).await?;
+    assert!(kept.is_empty());
+    assert!(stage.delete_many(&[]).await?.is_empty());
+    Ok(())
+}
+
+/// Some servers take 25 or 100 keys at a time.
+async fn a_thousand_keys_are_not_too_many(stage: Stage) -> Result<()> {
+    let keys = stage.keys(1000);
+    let entries = keys
+        .iter()
+        .map(|key| (key.clone(), entry(key.name().to_vec())));
+    let kept = stage.put_many(entries.collect(), PutMode::Always).await?;
+    assert_eq!(kept, vec![true; 1000]);
+    let read = stage.get_many(&keys).await?;
+    assert_eq!(read.len(), 1000);
+    for (key, read) in keys.iter().zip(&read) {
+        assert_eq!(read.as_ref().map(|it| &it.payload()[..]), Some(key.name()));
+    }
+    assert_eq!(stage.delete_many(&keys).await?, vec![true; 1000]);
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! One value under one key.
+
+use bytes::Bytes;
+
+use super::{
+    Behaviour,
+    stage::{LIMITED, SHARED, STORES, Stage, entry},
+};
+use crate::{CodecId, Entry, ErrorKind, PutMode, Result, Timestamp};
+
+pub(super) const ALL: &[Behaviour] = behaviours![
+    &[STORES] =>
+        an_absent_key_reads_as_nothing
+        a_value_reads_as_it_was_put
+        an_empty_value_is_a_value
+        a_value_may_hold_every_byte
+        a_value_may_be_a_mebibyte_long
+        every_codec_number_is_kept
+        a_put_replaces_what_was_there
+        contains_tells_what_is_there
+        delete_says_whether_there_was_something
+        a_deleted_key_can_be_put_again;
+    &[STORES, LIMITED] =>
+        a_value_over_the_limit_is_refused_and_replaces_what_was_there;
+    &[STORES, SHARED] =>
+        another_client_sees_every_change
+        entries_outlive_the_client_that_put_them;
+];
+
+const MEBIBYTE: usize = 1 << 20;
+
+async fn an_absent_key_reads_as_nothing(stage: Stage) -> Result<()> {
+    assert!(stage.get(&stage.key("absent")).await?.is_none());
+    Ok(())
+}
+
+async fn a_value_reads_as_it_was_put(stage: Stage) -> Result<()> {
+    let key = stage.key("value");
+    let now = Timestamp::now();
+    // The times are not those of the put, as when an entry moves from one backend to another.
+    let created_at = Timestamp::from_millis(now.as_millis() - 12_345);
+    let expires_at = Timestamp::from_millis(now.as_millis() + 123_456);
+    let entry = Entry::new(CodecId::JSON, "[1,2]", created_at).with_expires_at(Some(expires_at));
+    assert!(stage.put(&key, entry, PutMode::Always).await?);
+
+    let read = stage.get(&key).await?.expect("the entry was just put");
+    assert_eq!(read.payload(), "[1,2]");
+    assert_eq!(read.codec(), CodecId::JSON);
+    assert_eq!(read.created_at(), created_at);
+    assert_eq!(read.expires_at(), Some(expires_at));
+    Ok(())
+}
+
+async fn an_empty_value_is_a_value(stage: Stage) -> Result<()> {
+    let key = stage.key("empty");
+    stage.keep(&key, "").await?;
+    assert_eq!(stage.read(&key).await?, Some(Bytes::new()));
+    assert!(stage.contains(&key).await?);
+    Ok(())
+}
+
+async fn a_value_may_hold_every_byte(stage: Stage) -> Result<()> {
+    let key = stage.key("bytes");
+    let bytes: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
+    stage.keep(&key, bytes.clone()).await?;
+    assert_eq!(stage.read(&key).await?, Some(bytes.into()));
+    Ok(())
+}
+
+async fn a_value_may_be_a_mebibyte_long(stage: Stage) -> Result<()> {
+    let limit = stage.capabilities().max_value_len.unwrap_or(MEBIBYTE);
+    let key = stage.key("long");
+    // A period of 251 makes every lost or doubled block of a power of two visible.
+    let bytes: Vec<u8> = (0..=250).cycle().take(limit.min(MEBIBYTE)).collect();
+    stage.keep(&key, bytes.clone()).await?;
+    let read = stage.read(&key).await?;
+    assert!(
+        read.as_deref() == Some(&bytes[..]),
+        "{} bytes were put, and other bytes, {:?} of them, were read",
+        bytes.len(),
+        read.map(|read| read.len())
+    );
+    Ok(())
+}
+
+async fn every_codec_number_is_kept(stage: Stage) -> Result<()> {
+    // All but the number of counters, which are not put.
+    for id in (0..CodecId::COUNTER.as_u8())
+        .step_by(2)
+        .map(CodecId::from_u8)
+    {
+        let key = stage.key(format!("{id:?}"));
+        let now = Timestamp::now();
+        let entry = Entry::new(id, "payload", now).with_expires_at(entry("").expires_at());
+        assert!(stage.put(&key, entry, PutMode::Always).await?);
+        let read = stage.get(&key).await?;
+        assert_eq!(read.map(|entry| entry.codec()), Some(id));
+    }
+    Ok(())
+}
+
+async fn a_put_replaces_what_was_there(stage: Stage) -> Result<()> {
+    let key = stage.key("replaced");
+    stage.keep(&key, "a long first value").await?;
+    stage.keep(&key, "short").await?;
+    assert_eq!(stage.read(&key).await?, Some("short".into()));
+    stage.keep(&key, "").await?;
+    assert_eq!(stage.read(&key).await?, Some(Bytes::new()));
+    Ok(())
+}
+
+async fn contains_tells_what_is_there(stage: Stage) -> Result<()> {
+    let key = stage.key("contained");
+    assert!(!stage.contains(&key).await?);
+    stage.keep(&key, "value").await?;
+    assert!(stage.contains(&key).await?);
+    stage.delete(&key).await?;
+    assert!(!stage.contains(&key).await?);
+    Ok(())
+}
+
+async fn delete_says_whether_there_was_something(stage: Stage) -> Result<()> {
+    let key = stage.key("deleted");
+    assert!(!stage.delete(&key).await?, "there was nothing yet");
+    stage.keep(&key, "value").await?;
+    assert!(stage.delete(&key).await?);
+    assert_eq!(stage.read(&key).await?, None);
+    assert!(!stage.delete(&key).await?, "it was deleted already");
+    Ok(())
+}
+
+async fn a_deleted_key_can_be_put_again(stage: Stage) -> Result<()> {
+    let key = stage.key("again");
+    stage.keep(&key, "first").await?;
+    stage.delete(&key).await?;
+    stage.keep(&key, "second").await?;
+    assert_eq!(stage.read(&key).await?, Some("second".into()));
+    Ok(())
+}
+
+/// A value that was refused is the newest all the same: the older one is no longer the truth.
+async fn a_value_over_the_limit_is_refused_and_replaces_what_was_there(stage: Stage) -> Result<()> {
+    let limit = stage.capabilities().max_value_len.unwrap_or_default();
+    let key = stage.key("too large");
+    stage.keep(&key, "old").await?;
+    // Twice the limit, because a limit on whole entries lets some payloads pass that are a little over it.
+    match stage
+        .put(&key, entry(vec![b'x'; 2 * limit + 1]), PutMode::Always)
+        .await
+    {
+        Ok(kept) => assert!(!kept, "it was said to be kept"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}"),
+    }
+    assert_eq!(
+        stage.read(&key).await?,
+        None,
+        "the old value is still there"
+    );
+    Ok(())
+}
+
+async fn another_client_sees_every_change(stage: Stage) -> Result<()> {
+    let key = stage.key("shared");
+    let other = stage.client(1);
+    for value in ["first", "second"] {
+        stage.keep(&key, value).await?;
+        let read = other.get(&key).await?.map(|entry| entry.payload().clone());
+        assert_eq!(read, Some(value.into()));
+    }
+    assert!(other.delete(&key).await?);
+    assert_eq!(stage.read(&key).await?, None);
+    Ok(())
+}
+
+async fn entries_outlive_the_client_that_put_them(stage: Stage) -> Result<()> {
+    let key = stage.key("outliving");
+    stage.keep(&key, "value").await?;
+    stage.close().await?;
+    assert!(stage.client(1).contains(&key).await?);
+    Ok(())
+}
