@@ -76,6 +76,9 @@ impl Entry {
     /// the times of creation and expiry in 48 bits each.
     pub const HEADER_LEN: usize = 16;
 
+    /// What an empty entry weighs.
+    pub(crate) const BOOKKEEPING: usize = size_of::<Inner>();
+
     /// An entry that never expires, with `payload` as `codec` made it.
     pub fn new(codec: CodecId, payload: impl Into<Bytes>, now: Timestamp) -> Self {
         let payload = payload.into();
@@ -233,7 +236,7 @@ impl Entry {
 
     /// What the entry takes in memory, in bytes: the payload, its decoded form, and the bookkeeping of both.
     pub fn weight(&self) -> usize {
-        size_of::<Inner>() + self.0.payload.len() + self.0.decoded_weight
+        Self::BOOKKEEPING + self.0.payload.len() + self.0.decoded_weight
     }
 
     /// The decoded form, if it is there and of this type.

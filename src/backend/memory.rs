@@ -58,6 +58,13 @@ struct Shared {
 
 const WRITERS: usize = 64;
 
+/// The right to write one key, and the number of clearings before it was obtained: an entry that was read, changed and
+/// written back is from before a clearing in between, and ends by it.
+struct Writer<'a> {
+    epoch: u64,
+    _alone: MutexGuard<'a, ()>,
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Self::new()
@@ -144,17 +151,21 @@ impl Shared {
         Ok(())
     }
 
-    fn writer(&self, key: KeyRef<'_>) -> MutexGuard<'_, ()> {
+    /// The only writer of `key` until it is dropped.
+    fn writer(&self, key: KeyRef<'_>) -> Writer<'_> {
         let writer = &self.writers[self.engine.hash(key) as usize % WRITERS];
         // Nothing is left half-done when a holder panics: the lock guards no data of its own.
-        writer.lock().unwrap_or_else(PoisonError::into_inner)
+        let alone = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Writer {
+            epoch: self.clears.count(),
+            _alone: alone,
+        }
     }
 
-    /// Puts the entry in; the caller holds the key's writer lock.
-    fn insert(self: &Arc<Self>, key: &Key, entry: Entry) -> bool {
+    fn insert(self: &Arc<Self>, key: &Key, entry: Entry, writer: &Writer<'_>) -> bool {
         let expires_at = entry.expires_at();
         let version = self.versions.fetch_add(1, Ordering::Relaxed);
-        let entry = entry.with_version(version).with_epoch(self.clears.count());
+        let entry = entry.with_version(version).with_epoch(writer.epoch);
         if !self.engine.fits(key, &entry) {
             self.engine.remove(key.as_key_ref());
             return false;
@@ -173,7 +184,7 @@ impl Shared {
 
     fn put(self: &Arc<Self>, key: &Key, entry: Entry, mode: PutMode) -> bool {
         let now = Timestamp::now();
-        let _writer = self.writer(key.as_key_ref());
+        let writer = self.writer(key.as_key_ref());
         let allowed = match mode {
             PutMode::Always => true,
             PutMode::IfAbsent => self.live(key.as_key_ref(), now).is_none(),
@@ -181,7 +192,7 @@ impl Shared {
                 .live(key.as_key_ref(), now)
                 .is_some_and(|entry| entry.version() == version),
         };
-        allowed && self.insert(key, entry)
+        allowed && self.insert(key, entry, &writer)
     }
 
     fn delete(&self, key: KeyRef<'_>, version: Option<u64>) -> bool {
@@ -200,6 +211,12 @@ impl Shared {
         let clearing = self.clears.start_sweep();
         if clearing.is_none() && now.as_millis() < self.next_expiry.load(Ordering::Acquire) {
             return 0;
+        }
+        if clearing.is_some() {
+            // Who began to write before the clearing is to have written before entries are looked at.
+            for writer in &self.writers {
+                drop(writer.lock().unwrap_or_else(PoisonError::into_inner));
+            }
         }
         self.next_expiry.store(u64::MAX, Ordering::Release);
         let mut earliest = u64::MAX;
@@ -235,7 +252,7 @@ impl Backend for Memory {
             touch: true,
             clear: true,
             remove_expired: true,
-            max_value_len: Some(self.0.engine.max_entry_weight()),
+            max_value_len: Some(self.0.engine.max_payload_len()),
             ..Capabilities::NONE
         }
     }
@@ -302,17 +319,17 @@ impl Backend for Memory {
     async fn touch(&self, key: &Key, ttl: Option<Duration>) -> Result<bool> {
         self.0.open("touch")?;
         let now = Timestamp::now();
-        let _writer = self.0.writer(key.as_key_ref());
+        let writer = self.0.writer(key.as_key_ref());
         let Some(entry) = self.0.live(key.as_key_ref(), now) else {
             return Ok(false);
         };
-        Ok(self.0.insert(key, entry.with_ttl(ttl, now)))
+        Ok(self.0.insert(key, entry.with_ttl(ttl, now), &writer))
     }
 
     async fn increment(&self, key: &Key, delta: i64, ttl: Option<Duration>) -> Result<i64> {
         self.0.open("increment")?;
         let now = Timestamp::now();
-        let _writer = self.0.writer(key.as_key_ref());
+        let writer = self.0.writer(key.as_key_ref());
         let (sum, entry) = match self.0.live(key.as_key_ref(), now) {
             None => (delta, Entry::counter(delta, now).with_ttl(ttl, now)),
             Some(entry) => {
@@ -326,7 +343,7 @@ impl Backend for Memory {
                 )
             }
         };
-        self.0.insert(key, entry);
+        self.0.insert(key, entry, &writer);
         Ok(sum)
     }
 
