@@ -101,8 +101,10 @@ impl Backend for Shelf {
         Err(Error::unsupported("shelf", "increment"))
     }
     async fn clear(&self, namespace: &str) -> Result<()> {
-        let others = |key: &Key| key.namespace() != namespace;
-        self.with("clear", |rows| Ok(rows.retain(|key, _| others(key))))
+        self.with("clear", |rows| {
+            rows.retain(|key, _| key.namespace() != namespace);
+            Ok(())
+        })
     }
     async fn remove_expired(&self, _: usize) -> Result<usize> {
         Err(Error::unsupported("shelf", "remove_expired"))

@@ -29,7 +29,8 @@ pub use null::Null;
 /// * **Cancel safety.** Dropping any of the futures leaves the backend usable; the operation may have happened or not.
 /// * **What cannot be done** is answered with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), and
 ///   [`capabilities`](Self::capabilities) says so beforehand.
-/// * **After [`close`](Self::close)** every verb is an [`ErrorKind::Closed`](crate::ErrorKind::Closed) error.
+/// * **After [`close`](Self::close)** every verb is an [`ErrorKind::Closed`](crate::ErrorKind::Closed) error, unless nothing is ever
+///   kept.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// The name in settings, errors and statistics: short, lower-case.

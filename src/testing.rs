@@ -17,7 +17,7 @@
 //!
 //! # Writing a backend
 //!
-//! Implement [`Backend`](crate::Backend); its documentation is the contract, and the suite checks it.
+//! Implement [`Backend`]; its documentation is the contract, and the suite checks it.
 //!
 //! * Store an entry as [`Entry::to_bytes`](crate::Entry::to_bytes) under [`Key::encoded`](crate::Key::encoded), and read
 //!   it with [`Entry::from_bytes`](crate::Entry::from_bytes). Where the server limits keys, shorten long ones by a
@@ -27,7 +27,7 @@
 //! * Give what was read a version with [`Entry::with_version`](crate::Entry::with_version): the server's own (cas,
 //!   revision), or a hash of the stored bytes.
 //! * Keep counters as the server's own integers, and give them out as [`Entry::counter`](crate::Entry::counter).
-//! * Declare in [`Capabilities`](crate::Capabilities) what the server can do in one atomic step, and answer with
+//! * Declare in [`Capabilities`] what the server can do in one atomic step, and answer with
 //!   [`Error::unsupported`](crate::Error::unsupported) to the rest.
 //!
 //! `examples/custom_backend.rs` in the repository is a whole one.
@@ -123,7 +123,7 @@ where
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// for behaviour in behaviours().filter(|it| it.name().starts_with("touch")) {
+/// for behaviour in behaviours().filter(|it| it.name().starts_with("a_counter")) {
 ///     assert_eq!(behaviour.run(&|| async { Memory::new() }).await, Outcome::Passed);
 /// }
 /// # }
@@ -148,14 +148,16 @@ pub fn behaviours() -> impl Iterator<Item = &'static Behaviour> {
 pub struct Behaviour {
     name: &'static str,
     needs: &'static [Need],
-    check: fn(Stage) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>,
+    check: fn(Stage) -> Check,
 }
+
+type Check = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 /// A check that takes so long hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 impl Behaviour {
-    /// What the backend does, as one word of a sentence's words.
+    /// What the backend does: a sentence in snake case.
     pub fn name(&self) -> &'static str {
         self.name
     }

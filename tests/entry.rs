@@ -1,5 +1,7 @@
 //! The stored form of an entry: what is written is read, and whatever is read does no harm.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use larder::{CodecId, Entry, ErrorKind, Timestamp};
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! What is special to the memory backend: bounds, eviction, sweeping and runtimes.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
