@@ -124,5 +124,5 @@ impl Backend for Shelf {
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() {
     let start = || async { Shelf(Mutex::new(Some(Rows::new()))) };
-    println!("{}", testing::suite(start).await);
+    testing::suite(start).await;
 }

@@ -85,19 +85,21 @@ use stage::{Need, Stage};
 
 pub use report::{Outcome, Report};
 
-/// Runs every behaviour on the backend that `start` gives a client of.
+/// Runs every behaviour on the backend that `start` gives a client of, and prints a table of what passed, what was
+/// left out for which capability, and what failed.
 ///
 /// # Panics
 ///
-/// When a behaviour fails, with a table of all results and the names and reasons of all that failed. [`examine`] does
-/// not panic.
+/// When a behaviour fails, with the names and reasons of all that failed. [`examine`] neither prints nor panics.
 pub async fn suite<B, F>(start: impl Fn() -> F) -> Report
 where
     B: Backend,
     F: Future<Output = B>,
 {
     let report = examine(start).await;
-    assert!(report.failed().next().is_none(), "{report}");
+    println!("{report}");
+    let failed: Vec<_> = report.failed().collect();
+    assert!(failed.is_empty(), "the backend fails: {failed:#?}");
     report
 }
 

@@ -254,7 +254,7 @@ async fn the_reason_says_what_went_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "FAILED   every_codec_number_is_kept")]
+#[should_panic(expected = "every_codec_number_is_kept")]
 async fn the_suite_panics_with_every_failure_by_name() {
     testing::suite(|| async {
         Faulty {
