@@ -31,7 +31,7 @@ pub use stats::Stats;
 pub use ttl::Ttl;
 pub use values::{Cached, PutOptions};
 
-pub(crate) use flight::{Flights, Joined, Leader};
+pub(crate) use flight::{Flights, Joined, Landing, Leader};
 pub(crate) use generation::{Generations, Load};
 pub(crate) use stats::Event;
 pub(crate) use writes::Writes;
@@ -85,7 +85,7 @@ pub(crate) struct Shared {
     /// The hash key is a secret that other processes can share, not one made for this process.
     hash_key_given: bool,
     pub(crate) value_flights: Arc<Flights<Loaded>>,
-    pub(crate) response_flights: Arc<Flights<crate::http::Landing>>,
+    pub(crate) response_flights: Arc<Flights<Landing>>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) writes: Writes,
     counters: Counters,

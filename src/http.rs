@@ -36,9 +36,7 @@ mod variants;
 mod vary;
 mod work;
 
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
+use crate::cache::Landing;
 
 #[cfg(feature = "axum")]
 pub use around::{Around, AroundFuture};
@@ -48,14 +46,3 @@ pub use future::ResponseFuture;
 pub use layer::CacheLayer;
 pub use policy::SetCookie;
 pub use service::CacheService;
-
-/// What the leader of a collapsed request leaves to those who waited for it.
-#[derive(Clone, Debug)]
-pub(crate) enum Landing {
-    /// Something was stored that may answer them, or tells which variant to wait for.
-    LookAgain,
-    /// The response is not for them: each runs by itself.
-    Unshared,
-    /// The inner service failed: each runs by itself, a few at a time.
-    Failed(Arc<Semaphore>),
-}

@@ -1,3 +1,22 @@
+// The first definition of a link counts, so in the documentation these stand in for the paths at the end of README.md.
+//! [`CacheLayer`]: crate::CacheLayer
+//! [`CacheLayer::default_ttl`]: crate::CacheLayer::default_ttl
+//! [`Cache`]: crate::Cache
+//! [`Settings`]: crate::Settings
+//! [`Memory`]: crate::Memory
+//! [`Null`]: crate::Null
+//! [`Backend`]: crate::Backend
+//! [config/cache.toml]: crate::Settings
+//! [quickstart]: https://docs.rs/crate/larder/latest/source/examples/quickstart.rs
+//! [extractor]: https://docs.rs/crate/larder/latest/source/examples/extractor.rs
+//! [from_config]: https://docs.rs/crate/larder/latest/source/examples/from_config.rs
+//! [tower_only]: https://docs.rs/crate/larder/latest/source/examples/tower_only.rs
+//! [stack]: https://docs.rs/crate/larder/latest/source/examples/stack.rs
+//! [ARCHITECTURE.md]: https://docs.rs/crate/larder/latest/source/ARCHITECTURE.md
+//! [CHANGELOG.md]: https://docs.rs/crate/larder/latest/source/CHANGELOG.md
+//! [Apache-2.0]: https://docs.rs/crate/larder/latest/source/LICENSE-APACHE
+//! [MIT]: https://docs.rs/crate/larder/latest/source/LICENSE-MIT
+//!
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::Key;
 
@@ -151,4 +151,15 @@ impl<O: Clone> Follower<O> {
     pub(crate) async fn outcome(mut self) -> Option<O> {
         self.outcome.wait_for(Option::is_some).await.ok()?.clone()
     }
+}
+
+/// What the leader of a collapsed request leaves to those who waited for it.
+#[derive(Clone, Debug)]
+pub(crate) enum Landing {
+    /// Something was stored that may answer them, or tells which variant to wait for.
+    LookAgain,
+    /// The response is not for them: each runs by itself.
+    Unshared,
+    /// The inner service failed: each runs by itself, a few at a time.
+    Failed(Arc<Semaphore>),
 }

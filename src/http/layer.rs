@@ -15,7 +15,8 @@ use crate::{Cache, Result};
 ///
 /// Responses are stored when they say so by `Cache-Control`, `Expires` or `Last-Modified`, or by
 /// [`default_ttl`](Self::default_ttl) when they say nothing. Every response that was touched tells in `Cache-Status` what
-/// was done. See the [module of the rules](crate::http) for what is stored, reused and invalidated.
+/// was done. The front page says [what the layer does](crate#the-layer) and
+/// [what is never shared](crate#what-is-never-shared).
 ///
 /// The layer fits in three places:
 ///
