@@ -7,8 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use smallvec::SmallVec;
-
 /// Ends the head of an encoded key; everything after the first one is the name, as it is.
 const END: u8 = b':';
 const SPACE: u8 = b'@';
@@ -169,6 +167,7 @@ impl KeyHead {
     }
 
     /// The key of `name` under this head, without an allocation for names of ordinary length.
+    #[inline]
     pub(crate) fn key(&self, name: &[u8]) -> KeyBuf {
         let mut buffer = self.start();
         buffer.push(name);
@@ -176,30 +175,65 @@ impl KeyHead {
     }
 
     /// A key whose name is pushed in parts.
+    #[inline]
     pub(crate) fn start(&self) -> KeyBuf {
-        let mut bytes = SmallVec::new();
-        bytes.extend_from_slice(&self.0);
-        KeyBuf(bytes)
+        let mut buffer = KeyBuf {
+            len: 0,
+            inline: [0; INLINE],
+            heap: Vec::new(),
+        };
+        buffer.push(&self.0);
+        buffer
     }
 }
 
-/// A key under construction, on the stack up to 192 bytes.
+/// Keys up to this length are looked up without an allocation.
+const INLINE: usize = 160;
+
+/// A key under construction, on the stack as long as it fits.
 #[derive(Clone)]
-pub(crate) struct KeyBuf(SmallVec<[u8; 192]>);
+pub(crate) struct KeyBuf {
+    len: usize,
+    inline: [u8; INLINE],
+    /// The whole key when it is longer than that.
+    heap: Vec<u8>,
+}
 
 impl KeyBuf {
+    #[inline]
     pub(crate) fn push(&mut self, part: &[u8]) {
-        self.0.extend_from_slice(part);
+        let end = self.len + part.len();
+        match self.inline.get_mut(self.len..end) {
+            Some(room) if self.heap.is_empty() => room.copy_from_slice(part),
+            _ => self.spill(part),
+        }
+        self.len = end;
     }
 
+    #[cold]
+    fn spill(&mut self, part: &[u8]) {
+        if self.heap.is_empty() {
+            self.heap.extend_from_slice(&self.inline[..self.len]);
+        }
+        self.heap.extend_from_slice(part);
+    }
+
+    #[inline]
     pub(crate) fn push_lowercase(&mut self, part: &[u8]) {
-        let start = self.0.len();
+        let start = self.len;
         self.push(part);
-        self.0[start..].make_ascii_lowercase();
+        match self.heap.is_empty() {
+            true => self.inline[start..self.len].make_ascii_lowercase(),
+            false => self.heap[start..].make_ascii_lowercase(),
+        }
     }
 
+    #[inline]
     pub(crate) fn as_key_ref(&self) -> KeyRef<'_> {
-        KeyRef(&self.0)
+        KeyRef(match self.heap.is_empty() {
+            true => &self.inline[..self.len],
+            false => &self.heap,
+        })
     }
 
     pub(crate) fn to_key(&self) -> Key {

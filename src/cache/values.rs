@@ -93,7 +93,10 @@ impl Cache {
     /// # }
     /// ```
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
-        let entry = self.find(key.as_ref()).await;
+        let entry = match self.look(key.as_ref()) {
+            Ok(found) => Ok(found),
+            Err(key) => self.fetch(&key).await,
+        };
         let value = self
             .tolerate(entry, None)?
             .map(|entry| self.decode(&entry))
@@ -126,7 +129,10 @@ impl Cache {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let entry = self.find(key.as_ref()).await;
+        let entry = match self.look(key.as_ref()) {
+            Ok(found) => Ok(found),
+            Err(key) => self.fetch(&key).await,
+        };
         let value = self
             .tolerate(entry, None)?
             .map(|entry| self.decode_shared(&entry))
@@ -159,7 +165,10 @@ impl Cache {
         &self,
         key: impl AsRef<[u8]>,
     ) -> Result<Option<Cached<T>>> {
-        let entry = self.find(key.as_ref()).await;
+        let entry = match self.look(key.as_ref()) {
+            Ok(found) => Ok(found),
+            Err(key) => self.fetch(&key).await,
+        };
         let Some(entry) = self.tolerate(entry, None)? else {
             return Ok(self.counted(None));
         };
@@ -466,7 +475,10 @@ impl Cache {
     /// # }
     /// ```
     pub async fn counter(&self, key: impl AsRef<[u8]>) -> Result<Option<i64>> {
-        let entry = self.find(key.as_ref()).await;
+        let entry = match self.look(key.as_ref()) {
+            Ok(found) => Ok(found),
+            Err(key) => self.fetch(&key).await,
+        };
         let counter = self
             .tolerate(entry, None)?
             .map(|entry| entry.as_counter())
@@ -481,16 +493,8 @@ impl Cache {
             .collect()
     }
 
-    /// The live entry of a name: without waiting where the backend can.
-    async fn find(&self, name: &[u8]) -> Result<Option<Entry>> {
-        let key = match self.look(name) {
-            Ok(found) => return Ok(found),
-            Err(key) => key,
-        };
-        self.fetch(&key).await
-    }
-
     /// What the backend can say at once, or else the key to ask it with.
+    #[inline]
     fn look(&self, name: &[u8]) -> Result<Option<Entry>, Key> {
         let key = self.values().key(name);
         match self.backend().peek(key.as_key_ref(), Timestamp::now()) {

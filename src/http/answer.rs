@@ -63,7 +63,7 @@ pub(super) fn from_store<R>(
     let not_modified = asked.conditional
         && conditional::not_modified(client, status, &stored.head.headers, received);
     let mut headers = match not_modified {
-        true => conditional::not_modified_headers(&stored.answer),
+        true => stored.not_modified().clone(),
         false => stored.answer.clone(),
     };
     let age = age_value(stored.policy.age(now));
@@ -94,7 +94,14 @@ pub(super) fn from_store<R>(
 
 /// Writes into the slot of the stored headers, or behind what upstream caches told.
 fn tell(config: &Config, stored: &StoredResponse, headers: &mut HeaderMap, telling: Telling) {
-    match telling.value(config) {
+    let value = config.status.as_ref().map(|writer| match telling {
+        Telling {
+            outcome: Outcome::Hit { ttl },
+            detail: None,
+        } => stored.hit_status(writer, ttl),
+        telling => writer.value(telling.outcome, telling.detail),
+    });
+    match value {
         Some(value) if stored.has_status_slot => match headers.get_mut(CACHE_STATUS) {
             Some(slot) => *slot = value,
             None => drop(headers.insert(CACHE_STATUS, value)),

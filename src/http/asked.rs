@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-use super::{directives::RequestDirectives, storable::RequestFacts};
+use super::{directives::RequestDirectives, key::Host, storable::RequestFacts};
 
 /// A request, as far as caching goes.
 #[derive(Clone, Debug)]
@@ -18,7 +18,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn read(is_head: bool, headers: &HeaderMap) -> Self {
+    pub(super) fn read(is_head: bool, headers: &HeaderMap) -> (Self, Host<'_>) {
+        let mut host = Host::None;
         let mut asked = Self {
             is_head,
             directives: RequestDirectives::NONE,
@@ -28,8 +29,10 @@ impl Asked {
             bypass: None,
         };
         let mut has_directives = false;
-        for name in headers.keys() {
-            if *name == header::CACHE_CONTROL || *name == header::PRAGMA {
+        for (name, value) in headers {
+            if *name == header::HOST {
+                host = host.and(value);
+            } else if *name == header::CACHE_CONTROL || *name == header::PRAGMA {
                 has_directives = true;
             } else if *name == header::COOKIE {
                 asked.cookie = true;
@@ -49,7 +52,7 @@ impl Asked {
         if has_directives {
             asked.directives = RequestDirectives::parse(headers);
         }
-        asked
+        (asked, host)
     }
 
     /// Whether the answer may depend on who asks, although the key does not.

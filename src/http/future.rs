@@ -30,7 +30,8 @@ pin_project_lite::pin_project! {
         S: Service<Request<B>>,
     {
         Ready { response: Option<Response<CacheBody<R>>> },
-        Pass { #[pin] call: Call<S, B>, status: Option<HeaderValue> },
+        // Boxed, or every hit would be moved around in the room that a request takes.
+        Pass { call: Pin<Box<Call<S, B>>>, status: Option<HeaderValue> },
         Work { future: Boxed<R, S::Error> },
     }
 }
@@ -49,7 +50,10 @@ where
 
     pub(super) fn pass(call: Call<S, B>, status: Option<HeaderValue>) -> Self {
         Self {
-            kind: Kind::Pass { call, status },
+            kind: Kind::Pass {
+                call: Box::pin(call),
+                status,
+            },
         }
     }
 
@@ -76,7 +80,7 @@ where
                 .take()
                 .expect("a future is not polled after its end"))),
             KindProj::Pass { call, status } => {
-                let mut response = ready!(call.poll(cx))?;
+                let mut response = ready!(call.as_mut().poll(cx))?;
                 if let Some(status) = status.take() {
                     response.headers_mut().append(CACHE_STATUS, status);
                 }

@@ -1,6 +1,6 @@
 //! The cache key of a request: scheme, authority, path and query (RFC 9111 §2).
 
-use http::{Extensions, HeaderMap, Uri, header::HOST, uri::Authority};
+use http::{Extensions, HeaderMap, HeaderValue, Uri, header::HOST, uri::Authority};
 
 use crate::key::{KeyBuf, KeyHead};
 
@@ -12,18 +12,13 @@ use crate::key::{KeyBuf, KeyHead};
 pub(super) fn base(
     head: &KeyHead,
     uri: &Uri,
-    headers: &HeaderMap,
+    host: Host<'_>,
     extensions: &Extensions,
 ) -> Option<KeyBuf> {
     let uri = original_uri(extensions).unwrap_or(uri);
-    let authority = authority(uri, headers)?;
-    Some(of(
-        head,
-        uri.scheme_str(),
-        authority,
-        uri.path(),
-        uri.query(),
-    ))
+    let authority = authority(uri, host)?;
+    let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+    Some(of(head, uri.scheme_str(), authority, path_and_query))
 }
 
 /// The key of a URI of the same origin as a request's, for invalidation.
@@ -31,44 +26,76 @@ pub(super) fn of(
     head: &KeyHead,
     scheme: Option<&str>,
     authority: &[u8],
-    path: &str,
-    query: Option<&str>,
+    path_and_query: &str,
 ) -> KeyBuf {
     let scheme = scheme.unwrap_or("http");
     let mut key = head.start();
-    key.push(scheme.as_bytes());
-    key.push(b"://");
-    key.push_lowercase(without_default_port(scheme, authority));
-    // "http://host" and "http://host/" are the same (RFC 9110 §4.2.3).
-    key.push(if path.is_empty() {
-        b"/"
-    } else {
-        path.as_bytes()
-    });
-    if let Some(query) = query {
-        key.push(b"?");
-        key.push(query.as_bytes());
+    match scheme {
+        "http" => key.push(b"http://"),
+        _ => {
+            key.push(scheme.as_bytes());
+            key.push(b"://");
+        }
     }
+    key.push_lowercase(without_default_port(scheme, authority));
+    // "http://host?query" and "http://host/?query" are the same (RFC 9110 §4.2.3).
+    if !path_and_query.starts_with('/') {
+        key.push(b"/");
+    }
+    key.push(path_and_query.as_bytes());
     key
 }
 
+/// What a request has in `Host`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Host<'a> {
+    None,
+    One(&'a HeaderValue),
+    Several,
+}
+
+impl<'a> Host<'a> {
+    pub(super) fn read(headers: &'a HeaderMap) -> Self {
+        headers.get_all(HOST).iter().fold(Self::None, Self::and)
+    }
+
+    /// With one more line of the field.
+    pub(super) fn and(self, value: &'a HeaderValue) -> Self {
+        match self {
+            Self::None => Self::One(value),
+            _ => Self::Several,
+        }
+    }
+}
+
 /// The authority that a request is for.
-pub(super) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+pub(super) fn authority<'a>(uri: &'a Uri, host: Host<'a>) -> Option<&'a [u8]> {
     if let Some(authority) = uri.authority() {
         return Some(without_userinfo(authority));
     }
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) => Some(b""),
-        (Some(host), None) => {
+    match host {
+        Host::None => Some(b""),
+        Host::One(host) => {
             let host = host.as_bytes();
             // What could end an authority would let one host name another's URI.
-            let plain = |byte: &u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte);
-            host.iter().all(plain).then_some(host)
+            host.iter()
+                .all(|&byte| IN_AUTHORITY[usize::from(byte)])
+                .then_some(host)
         }
-        _ => None,
+        Host::Several => None,
     }
 }
+
+static IN_AUTHORITY: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        allowed[byte] = (byte as u8).is_ascii_graphic()
+            && !matches!(byte as u8, b'/' | b'?' | b'#' | b'@' | b'\\');
+        byte += 1;
+    }
+    allowed
+};
 
 /// The URI that the client asked for: inside nested routers axum keeps it, and the request's own lacks the prefix.
 pub(super) fn original_uri(extensions: &Extensions) -> Option<&Uri> {
@@ -111,12 +138,8 @@ mod tests {
                 .insert(HOST, HeaderValue::from_str(host).unwrap());
         }
         let head = KeyHead::new("t", KeySpace::Response, None);
-        let key = base(
-            &head,
-            request.uri(),
-            request.headers(),
-            request.extensions(),
-        )?;
+        let host = Host::read(request.headers());
+        let key = base(&head, request.uri(), host, request.extensions())?;
         Some(String::from_utf8_lossy(key.as_key_ref().name()).into_owned())
     }
 

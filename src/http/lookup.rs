@@ -38,7 +38,7 @@ pub(super) fn peek(
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
     }
-    let Some(id) = choose(config, base, &entry, request) else {
+    let Some(id) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
     let variant = variants::key(config.cache.responses(), &id);
@@ -57,7 +57,7 @@ pub(super) async fn fetch(config: &Config, base: &Key, request: &HeaderMap) -> L
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
     }
-    let Some(id) = choose(config, base.as_key_ref(), &entry, request) else {
+    let Some(id) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
     let variant = variant_key(config, &id);
@@ -86,10 +86,10 @@ pub(super) fn variant_key(config: &Config, id: &Id) -> Key {
 }
 
 /// The variant that a request chooses by the record under its URI's key.
-fn choose(config: &Config, base: KeyRef<'_>, entry: &Entry, request: &HeaderMap) -> Option<Id> {
+fn choose(config: &Config, entry: &Entry, request: &HeaderMap) -> Option<Id> {
     let record = record(config, entry)?;
     let hash_key = variants::hash_key(&config.cache, &record.fields)?;
-    Some(record.choose(base.encoded(), request, hash_key))
+    Some(record.choose(request, hash_key))
 }
 
 /// The record of variants that an entry holds, if it holds one.

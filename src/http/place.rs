@@ -218,7 +218,7 @@ impl Offer<'_> {
     ) -> Option<Option<Id>> {
         let cache = &self.config.cache;
         let hash_key = variants::hash_key(cache, &record.fields)?;
-        let id = record.choose(self.base.encoded(), self.client, hash_key);
+        let id = record.choose(self.client, hash_key);
         let outlived = record.note(id, self.config.max_variants);
         let ends = there.as_ref().and_then(Entry::expires_at);
         if outlived.is_none() && ends.is_some_and(|ends| ends >= keep_until) {

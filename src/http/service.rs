@@ -62,7 +62,7 @@ where
             return self.call_other(request);
         }
         let config = &self.config;
-        let asked = Asked::read(is_head, request.headers());
+        let (asked, host) = Asked::read(is_head, request.headers());
         if let Some(reason) = asked.bypass {
             return self.pass(request, Telling::forwarded(Forward::Bypass, Some(reason)));
         }
@@ -72,8 +72,8 @@ where
                 Telling::forwarded(Forward::Request, Some("no-store")),
             );
         }
-        let (head, parts) = (config.cache.responses(), &request);
-        let base = key::base(head, parts.uri(), parts.headers(), parts.extensions());
+        let head = config.cache.responses();
+        let base = key::base(head, request.uri(), host, request.extensions());
         let Some(base) = base else {
             return self.pass(request, Telling::forwarded(Forward::Bypass, Some("host")));
         };

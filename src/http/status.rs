@@ -1,5 +1,7 @@
 //! `Cache-Status`: what the cache did with a request (RFC 9211).
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
@@ -12,7 +14,7 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CacheStatus {
     /// The name of the cache, as a structured-field token or string.
-    name: Box<str>,
+    name: Arc<str>,
 }
 
 /// What was done with a request.

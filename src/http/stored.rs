@@ -1,5 +1,7 @@
 //! Stored responses: in memory ready to be answered with, on a server as one byte string.
 
+use std::sync::{Mutex, OnceLock};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -7,11 +9,11 @@ use http::{
 };
 
 use super::{
-    date,
+    conditional, date,
     directives::ResponseDirectives,
     freshness::{ResponsePolicy, Times},
     policy::Rules,
-    status::CACHE_STATUS,
+    status::{CACHE_STATUS, CacheStatus, Outcome},
     storable::RequestFacts,
 };
 use crate::{Error, ErrorKind, Result, Timestamp};
@@ -40,6 +42,16 @@ pub(super) struct StoredResponse {
     pub(super) body: Bytes,
     pub(super) policy: ResponsePolicy,
     pub(super) has_status_slot: bool,
+    not_modified: OnceLock<HeaderMap>,
+    told: Mutex<Option<Told>>,
+}
+
+/// What a hit told last. It changes once a second.
+#[derive(Debug)]
+struct Told {
+    ttl: i64,
+    writer: CacheStatus,
+    value: HeaderValue,
 }
 
 impl StoredHead {
@@ -135,6 +147,35 @@ impl StoredResponse {
             body,
             policy,
             has_status_slot,
+            not_modified: OnceLock::new(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// The headers of a 304 that stands for the response.
+    pub(super) fn not_modified(&self) -> &HeaderMap {
+        self.not_modified
+            .get_or_init(|| conditional::not_modified_headers(&self.answer))
+    }
+
+    /// What a hit tells in `Cache-Status`, written anew only when the second has changed.
+    pub(super) fn hit_status(&self, writer: &CacheStatus, ttl: i64) -> HeaderValue {
+        let write = || writer.value(Outcome::Hit { ttl }, None);
+        // Whoever does not get the lock at once is faster by writing.
+        let Ok(mut told) = self.told.try_lock() else {
+            return write();
+        };
+        match &*told {
+            Some(last) if last.ttl == ttl && last.writer == *writer => last.value.clone(),
+            _ => {
+                let value = write();
+                *told = Some(Told {
+                    ttl,
+                    writer: writer.clone(),
+                    value: value.clone(),
+                });
+                value
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     freshness::Times,
     future::Call,
     invalidation::{Target, invalidates},
-    key,
+    key::{self, Host},
     layer::Config,
     place::{Offer, Refused},
     status::{Forward, Outcome},
@@ -35,7 +35,7 @@ struct Origin {
 impl Origin {
     fn of<B>(request: &Request<B>) -> Option<Self> {
         let uri = key::original_uri(request.extensions()).unwrap_or(request.uri());
-        let authority = key::authority(uri, request.headers())?;
+        let authority = key::authority(uri, Host::read(request.headers()))?;
         Some(Self {
             scheme: uri.scheme_str().unwrap_or("http").to_owned(),
             authority: String::from_utf8(authority.to_vec()).ok()?,
@@ -46,16 +46,10 @@ impl Origin {
         })
     }
 
-    fn key(&self, config: &Config, path: &str, query: Option<&str>) -> Key {
+    fn key(&self, config: &Config, path_and_query: &str) -> Key {
         let authority = self.authority.as_bytes();
-        key::of(
-            config.cache.responses(),
-            Some(&self.scheme),
-            authority,
-            path,
-            query,
-        )
-        .to_key()
+        let head = config.cache.responses();
+        key::of(head, Some(&self.scheme), authority, path_and_query).to_key()
     }
 
     fn target(&self) -> Target<'_> {
@@ -67,18 +61,12 @@ impl Origin {
     }
 
     fn own_key(&self, config: &Config) -> Key {
-        let (path, query) = match self.path_and_query.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (self.path_and_query.as_str(), None),
-        };
-        self.key(config, path, query)
+        self.key(config, &self.path_and_query)
     }
 
     fn keys<R>(&self, config: &Config, response: &Response<R>) -> Vec<Key> {
         let others = self.target().also_invalidated(response.headers());
-        let others = others
-            .iter()
-            .map(|uri| self.key(config, uri.path(), uri.query()));
+        let others = others.iter().map(|uri| self.key(config, uri.as_str()));
         std::iter::once(self.own_key(config))
             .chain(others)
             .collect()
@@ -153,7 +141,7 @@ async fn keep_for_get(
 ) -> Result<(Commit, Option<u64>), Refused> {
     let base = origin.own_key(config);
     let load = config.cache.shared().generations.begin(&base).await;
-    let asked = Asked::read(false, client);
+    let (asked, _) = Asked::read(false, client);
     let offer = Offer {
         config,
         base: &base,

@@ -6,7 +6,7 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 
-use super::vary;
+use super::vary::{self, Buffer};
 use crate::{
     Cache, Error, ErrorKind, Key, Result,
     key::{KeyBuf, KeyHead},
@@ -65,15 +65,14 @@ impl VariantRecord {
         )
     }
 
-    /// The variant that a request chooses.
-    pub(super) fn choose(&self, base: &[u8], request: &HeaderMap, hash_key: &[u8; 32]) -> Id {
-        let mut hasher = blake3::Hasher::new_keyed(hash_key);
-        hasher.update(&self.nonce);
-        hasher.update(&(base.len() as u64).to_be_bytes());
-        hasher.update(base);
-        vary::select(&self.fields, request, &mut hasher);
+    /// The variant that a request chooses. The nonce stands for the URI and the fields: no other record has it.
+    pub(super) fn choose(&self, request: &HeaderMap, hash_key: &[u8; 32]) -> Id {
+        let mut selection = Buffer::new();
+        selection.extend_from_slice(&self.nonce);
+        vary::select(&self.fields, request, &mut selection);
+        let hash = blake3::keyed_hash(hash_key, &selection);
         let mut id = [0; 16];
-        id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        id.copy_from_slice(&hash.as_bytes()[..16]);
         id
     }
 

@@ -2,10 +2,11 @@
 
 mod normalise;
 
-use blake3::Hasher;
 use http::{HeaderMap, HeaderName, header};
 
 use super::text::tokens;
+
+pub(crate) use normalise::Buffer;
 
 /// More names than this, and a response is taken to vary by everything.
 const MAX_FIELDS: usize = 16;
@@ -51,47 +52,46 @@ impl Vary {
     }
 }
 
-/// Feeds the hasher what a request has in `fields`, in a form that no other selection has.
+/// Writes down what a request has in `fields`, in a form that no other selection by the same fields has, to be hashed.
 ///
-/// Names and values are preceded by their lengths, and an absent field differs from an empty one. Values that mean the
-/// same are fed as the same: lines combined, white space around commas left out, and for `Accept`, `Accept-Encoding`
+/// Values are preceded by their lengths, and an absent field differs from an empty one. Values that mean the
+/// same are written as the same: lines combined, white space around commas left out, and for `Accept`, `Accept-Encoding`
 /// and `Accept-Language` also order, letter case and the spelling of weights. `Cookie` and `Authorization` are taken
-/// as they are; the hasher for them is to be a keyed one.
-pub(crate) fn select(fields: &[HeaderName], request: &HeaderMap, hasher: &mut Hasher) {
+/// as they are; the hash of them is to be a keyed one.
+pub(crate) fn select(fields: &[HeaderName], request: &HeaderMap, into: &mut Buffer) {
     for name in fields {
-        feed(name.as_str().as_bytes(), hasher);
         let mut lines = request.get_all(name).iter();
         let Some(first) = lines.next() else {
-            hasher.update(&[0]);
+            into.push(0);
             continue;
         };
-        hasher.update(&[1]);
+        into.push(1);
         let first = first.as_bytes();
         let is_single = lines.next().is_none();
         if *name == header::ACCEPT
             || *name == header::ACCEPT_ENCODING
             || *name == header::ACCEPT_LANGUAGE
         {
-            normalise::preferences(&normalise::combine(request, name, b", "), hasher);
+            normalise::preferences(&normalise::combine(request, name, b", "), into);
         } else if *name == header::AUTHORIZATION {
-            feed(&normalise::combine(request, name, b", "), hasher);
+            feed(&normalise::combine(request, name, b", "), into);
         } else if *name == header::COOKIE {
             // RFC 9113 §8.2.3: a cookie field that was split is one again with this between.
-            feed(&normalise::combine(request, name, b"; "), hasher);
+            feed(&normalise::combine(request, name, b"; "), into);
         } else if is_single && !first.contains(&b',') {
-            feed(super::text::trim(first), hasher);
+            feed(super::text::trim(first), into);
         } else {
             feed(
                 &normalise::list(&normalise::combine(request, name, b", ")),
-                hasher,
+                into,
             );
         }
     }
 }
 
-fn feed(bytes: &[u8], hasher: &mut Hasher) {
-    hasher.update(&(bytes.len() as u64).to_le_bytes());
-    hasher.update(bytes);
+fn feed(bytes: &[u8], into: &mut Buffer) {
+    into.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    into.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

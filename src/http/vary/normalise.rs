@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use blake3::Hasher;
 use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
 use crate::http::text::{members, split, trim};
 
 /// Most values fit, so that choosing a variant allocates nothing.
-pub(super) type Buffer = SmallVec<[u8; 256]>;
+pub(crate) type Buffer = SmallVec<[u8; 256]>;
 
 /// All lines of a field as one value (RFC 9110 §5.3).
 pub(super) fn combine(request: &HeaderMap, name: &HeaderName, separator: &[u8]) -> Buffer {
@@ -36,7 +35,7 @@ pub(super) fn list(value: &[u8]) -> Buffer {
 }
 
 /// A list of preferences (RFC 9110 §12.5): sorted, in lower case, with weights in their shortest form.
-pub(super) fn preferences(value: &[u8], hasher: &mut Hasher) {
+pub(super) fn preferences(value: &[u8], into: &mut Buffer) {
     let mut normal = Buffer::new();
     let mut ranges: SmallVec<[Range<usize>; 16]> = SmallVec::new();
     for member in members(value).filter(|member| !member.is_empty()) {
@@ -46,9 +45,9 @@ pub(super) fn preferences(value: &[u8], hasher: &mut Hasher) {
     }
     ranges.sort_unstable_by(|one, other| normal[one.clone()].cmp(&normal[other.clone()]));
     ranges.dedup_by(|one, other| normal[one.clone()] == normal[other.clone()]);
-    hasher.update(&(ranges.len() as u64).to_le_bytes());
+    into.extend_from_slice(&(ranges.len() as u64).to_le_bytes());
     for range in ranges {
-        super::feed(&normal[range], hasher);
+        super::feed(&normal[range], into);
     }
 }
 

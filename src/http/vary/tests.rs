@@ -25,18 +25,18 @@ fn request(lines: &[(&str, &[u8])]) -> HeaderMap {
     lines.iter().filter_map(line).collect()
 }
 
-fn selected(names: &[&'static str], request: &HeaderMap) -> blake3::Hash {
+fn selected(names: &[&'static str], request: &HeaderMap) -> Buffer {
     let names: Vec<_> = names
         .iter()
         .map(|name| HeaderName::from_static(name))
         .collect();
-    let mut hasher = Hasher::new();
-    select(&names, request, &mut hasher);
-    hasher.finalize()
+    let mut selection = Buffer::new();
+    select(&names, request, &mut selection);
+    selection
 }
 
 /// What requests with these lines of one field select.
-fn by(name: &'static str, lines: &[&str]) -> blake3::Hash {
+fn by(name: &'static str, lines: &[&str]) -> Buffer {
     let lines: Vec<_> = lines.iter().map(|line| (name, line.as_bytes())).collect();
     selected(&[name], &request(&lines))
 }
