@@ -7,12 +7,13 @@ use std::{
     hint::black_box,
     pin::pin,
     rc::Rc,
+    sync::LazyLock,
 };
 
 use axum::{Router, body::Body, response::IntoResponse, routing::get};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, Uri,
+    HeaderMap, HeaderValue, Request, Response, Uri,
     header::{
         ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH,
         USER_AGENT, VARY,
@@ -202,16 +203,24 @@ fn around() -> larder::Around<Router> {
 type Answered = Ready<Result<Response<Full<Bytes>>, Infallible>>;
 type Raw = ServiceFn<fn(Request<Body>) -> Answered>;
 
-/// No router at all: what a hit costs at least, as its head has to be made anew for each answer.
+static FIELDS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    HeaderMap::from_iter([
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        ),
+        (CACHE_CONTROL, HeaderValue::from_static(PUBLIC)),
+        (ETAG, HeaderValue::from_static("\"v1\"")),
+    ])
+});
+
+/// No router, and fields that are only copied: what no answer costs less than.
 fn raw() -> Raw {
     service_fn(|request| {
         drop(request);
-        let response = Response::builder()
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CACHE_CONTROL, PUBLIC)
-            .header(ETAG, "\"v1\"")
-            .body(Full::new(Bytes::from_static(&SMALL)));
-        ready(Ok(response.expect("the parts are valid")))
+        let mut response = Response::new(Full::new(Bytes::from_static(&SMALL)));
+        *response.headers_mut() = FIELDS.clone();
+        ready(Ok(response))
     })
 }
 

@@ -28,34 +28,15 @@ pub(crate) enum Verb {
     Put,
 }
 
-impl Verb {
-    pub(crate) const ALL: [Self; 4] = [Self::GetShared, Self::Get, Self::GetOrLoad, Self::Put];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::GetShared => "get_shared",
-            Self::Get => "get",
-            Self::GetOrLoad => "get_or_load",
-            Self::Put => "put",
-        }
-    }
-}
-
-pub(crate) const POLICIES: [MemoryPolicy; 3] = [
-    MemoryPolicy::S3Fifo,
-    MemoryPolicy::TinyLfu,
-    MemoryPolicy::Lru,
-];
-
 /// Keys of 24 bytes, and the order in which they are asked for: far apart in memory, each as often as any other.
-struct Keys(Vec<String>);
+pub(crate) struct Keys(Vec<String>);
 
 impl Keys {
-    fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self((0..count).map(|at| format!("user:{at:019}")).collect())
     }
 
-    fn each(&self, count: u64, mut act: impl FnMut(&str)) {
+    pub(crate) fn each(&self, count: u64, mut act: impl FnMut(&str)) {
         /// A prime that divides none of the numbers of keys.
         const STEP: usize = 617;
         let mut at = 0;
@@ -82,14 +63,6 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("memory does not wait")
 }
 
-/// What going through the keys costs.
-pub(crate) fn null(keys: usize) -> Run {
-    let keys = Keys::new(keys);
-    Box::new(move |count| keys.each(count, |key| {
-        black_box(key);
-    }))
-}
-
 pub(crate) fn larder(policy: MemoryPolicy, verb: Verb, keys: usize) -> Run {
     let memory = Memory::builder().policy(policy).max_bytes(512 << 20);
     let cache = Cache::builder(memory.build())
@@ -103,7 +76,7 @@ pub(crate) fn larder(policy: MemoryPolicy, verb: Verb, keys: usize) -> Run {
         Verb::GetShared => Box::new(move |count| {
             keys.each(count, |key| {
                 let found = now(cache.get_shared::<Item>(key));
-                drop(black_box(found.expect("memory does not fail").is_some()));
+                drop(black_box(found.expect("memory does not fail")));
             });
         }),
         Verb::Get => Box::new(move |count| {

@@ -99,7 +99,11 @@ fn allocations(profile: &str) -> f64 {
                 if ALLOCATORS.contains(&name) {
                     allocators.push(number);
                 }
-                *if what == "fn" { &mut caller } else { &mut callee } = number;
+                *if what == "fn" {
+                    &mut caller
+                } else {
+                    &mut callee
+                } = number;
             }
             "calls" if allocators.contains(&callee) && !allocators.contains(&caller) => {
                 let calls = rest.split(' ').next().and_then(|calls| calls.parse().ok());

@@ -55,11 +55,7 @@ pub(crate) fn print(counts: &[Count]) -> bool {
 }
 
 /// Whether a goal was met, and what it is; `None` where the case to compare with was not counted.
-fn judge(
-    goal: Goal,
-    count: Costs,
-    net: impl Fn(&str) -> Option<Costs>,
-) -> Option<(bool, String)> {
+fn judge(goal: Goal, count: Costs, net: impl Fn(&str) -> Option<Costs>) -> Option<(bool, String)> {
     Some(match goal {
         Goal::AtMost(instructions, allocations) => (
             count.instructions <= instructions && count.allocations <= allocations,
