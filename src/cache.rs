@@ -2,10 +2,12 @@
 
 mod builder;
 mod connect;
+mod entries;
 mod flight;
 mod generation;
 mod load;
 mod load_many;
+mod put_options;
 mod stats;
 mod ttl;
 mod values;
@@ -27,9 +29,10 @@ use crate::{
 
 pub use builder::CacheBuilder;
 pub use load::LoadError;
+pub use put_options::PutOptions;
 pub use stats::Stats;
 pub use ttl::Ttl;
-pub use values::{Cached, PutOptions};
+pub use values::Cached;
 
 pub(crate) use flight::{Flights, Joined, Landing, Leader};
 pub(crate) use generation::{Generations, Load};

@@ -12,6 +12,9 @@
 //! [from_config]: https://docs.rs/crate/larder/latest/source/examples/from_config.rs
 //! [tower_only]: https://docs.rs/crate/larder/latest/source/examples/tower_only.rs
 //! [stack]: https://docs.rs/crate/larder/latest/source/examples/stack.rs
+//! [reverse_proxy]: https://docs.rs/crate/larder/latest/source/examples/reverse_proxy.rs
+//! [custom_backend]: https://docs.rs/crate/larder/latest/source/examples/custom_backend.rs
+//! [CONTRIBUTING.md]: https://docs.rs/crate/larder/latest/source/CONTRIBUTING.md
 //! [ARCHITECTURE.md]: https://docs.rs/crate/larder/latest/source/ARCHITECTURE.md
 //! [CHANGELOG.md]: https://docs.rs/crate/larder/latest/source/CHANGELOG.md
 //! [Apache-2.0]: https://docs.rs/crate/larder/latest/source/LICENSE-APACHE

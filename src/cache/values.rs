@@ -1,61 +1,11 @@
 //! The verbs for values.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Cache, Event, Ttl};
-use crate::{CodecId, Entry, Error, ErrorKind, Key, Peek, PutMode, Result, Timestamp};
-
-/// How a value is put.
-///
-/// # Examples
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> larder::Result<()> {
-/// use std::time::Duration;
-/// use larder::{Cache, PutOptions};
-///
-/// let cache = Cache::memory();
-/// let lock = PutOptions::new().ttl(Duration::from_secs(10)).if_absent();
-/// assert!(cache.put_with("lock", "me", lock).await?);
-/// assert!(!cache.put_with("lock", "you", lock).await?);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
-pub struct PutOptions {
-    ttl: Ttl,
-    mode: PutMode,
-}
-
-impl PutOptions {
-    /// The default TTL, replacing what is there.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How long to keep the value.
-    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
-        self.ttl = ttl.into();
-        self
-    }
-
-    /// Keeps the value only where none is: one atomic step, across processes too.
-    pub fn if_absent(mut self) -> Self {
-        self.mode = PutMode::IfAbsent;
-        self
-    }
-
-    /// Keeps the value only where the one there has this [`version`](Cached::version): one atomic step, across processes
-    /// too.
-    pub fn if_version(mut self, version: u64) -> Self {
-        self.mode = PutMode::IfVersion(version);
-        self
-    }
-}
+use super::{Cache, Event, PutOptions, Ttl};
+use crate::{Key, PutMode, Result, Timestamp};
 
 /// A value with what the cache knows about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +28,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WrongType`] for a counter, which [`counter`](Self::counter) reads; the backend's.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a counter, which [`counter`](Self::counter)
+    /// reads; the backend's.
     ///
     /// # Examples
     ///
@@ -222,7 +173,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Encode`] for a value that cannot be written; the backend's.
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) for a value that cannot be written; the backend's.
     ///
     /// # Examples
     ///
@@ -287,7 +238,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put). With an [`ErrorKind::Encode`] error none was kept.
+    /// As [`put`](Self::put). With an [`ErrorKind::Encode`](crate::ErrorKind::Encode) error none was kept.
     ///
     /// # Examples
     ///
@@ -437,8 +388,9 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WrongType`] where a value is under the key, [`ErrorKind::Overflow`] where the sum is no `i64`; the
-    /// backend's, whatever `CACHE_IGNORE_ERRORS` says, because there is no sum to return.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) where a value is under the key,
+    /// [`ErrorKind::Overflow`](crate::ErrorKind::Overflow) where the sum is no `i64`; the backend's, whatever
+    /// `CACHE_IGNORE_ERRORS` says, because there is no sum to return.
     ///
     /// # Examples
     ///
@@ -462,7 +414,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WrongType`] where a value is under the key; the backend's.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) where a value is under the key; the backend's.
     ///
     /// # Examples
     ///
@@ -493,102 +445,10 @@ impl Cache {
             .collect()
     }
 
-    /// What the backend can say at once, or else the key to ask it with.
-    #[inline]
-    fn look(&self, name: &[u8]) -> Result<Option<Entry>, Key> {
-        let key = self.values().key(name);
-        match self.backend().peek(key.as_key_ref(), Timestamp::now()) {
-            Peek::Hit(entry) => Ok(Some(entry)),
-            Peek::Miss => Ok(None),
-            Peek::Ask => Err(key.to_key()),
-        }
-    }
-
-    /// The live entry under a key; one that the backend could not make sense of is absent.
-    pub(crate) async fn fetch(&self, key: &Key) -> Result<Option<Entry>> {
-        match self.backend().get(key).await {
-            Err(error) if error.kind() == ErrorKind::Decode => {
-                self.damaged(&error);
-                Ok(None)
-            }
-            found => {
-                let now = Timestamp::now();
-                Ok(self.observe(found)?.filter(|entry| !entry.is_expired(now)))
-            }
-        }
-    }
-
-    /// The values that are there, by key; failures are misses.
-    pub(super) async fn fetch_known<T>(&self, keys: &[Key]) -> HashMap<Key, Option<Arc<T>>>
-    where
-        T: DeserializeOwned + Send + Sync + 'static,
-    {
-        let now = Timestamp::now();
-        let found = self
-            .observe(self.backend().get_many(keys).await)
-            .unwrap_or_default();
-        let pairs = keys.iter().zip(found).filter_map(|(key, entry)| {
-            let entry = entry.filter(|entry| !entry.is_expired(now))?;
-            let value = self.decode_shared(&entry).ok().flatten()?;
-            Some((key.clone(), Some(value)))
-        });
-        let known: HashMap<_, _> = pairs.collect();
-        self.add(Event::Hit, known.len());
-        known
-    }
-
     /// What is put or deleted here is newer than every load under way.
     async fn supersede(&self, key: &Key) {
         self.shared().generations.advance(key).await;
         self.shared().value_flights.detach(key);
-    }
-
-    pub(super) fn encode<T>(&self, value: &Arc<T>, ttl: Ttl) -> Result<Entry>
-    where
-        T: Serialize + Send + Sync + 'static,
-    {
-        let now = Timestamp::now();
-        let payload = encode(&**value)?;
-        // What the value has on the heap is not known; its encoded form is taken for an estimate.
-        let weight = size_of::<T>() + payload.len();
-        let entry = Entry::new(CODEC, payload, now).with_decoded(value.clone(), weight);
-        Ok(entry.with_ttl(self.shared().ttl.resolve(ttl), now))
-    }
-
-    fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Result<Option<T>> {
-        if entry.codec() == CodecId::COUNTER {
-            return Err(Error::new(
-                ErrorKind::WrongType,
-                "the key holds a counter, not a value",
-            ));
-        }
-        let value = match entry.codec() {
-            CODEC => decode(entry.payload()),
-            _ => Err(Error::new(
-                ErrorKind::Decode,
-                "the entry was made by another codec",
-            )),
-        };
-        Ok(value.inspect_err(|error| self.damaged(error)).ok())
-    }
-
-    pub(super) fn decode_shared<T>(&self, entry: &Entry) -> Result<Option<Arc<T>>>
-    where
-        T: DeserializeOwned + Send + Sync + 'static,
-    {
-        if let Some(value) = entry.decoded_shared(CODEC) {
-            return Ok(Some(value));
-        }
-        let value = self.decode(entry)?.map(Arc::new);
-        if let Some(value) = &value {
-            entry.keep_decoded(CODEC, value);
-        }
-        Ok(value)
-    }
-
-    pub(crate) fn damaged(&self, error: &Error) {
-        self.count(Event::Damaged);
-        tracing::warn!(%error, "a stored entry is taken for absent");
     }
 
     fn counted<T>(&self, found: Option<T>) -> Option<T> {
@@ -600,7 +460,7 @@ impl Cache {
         found
     }
 
-    fn add(&self, event: Event, count: usize) {
+    pub(super) fn add(&self, event: Event, count: usize) {
         self.shared().counters.add(event, count as u64);
     }
 
@@ -612,13 +472,3 @@ impl Cache {
         }
     }
 }
-
-#[cfg(feature = "json")]
-const CODEC: CodecId = CodecId::JSON;
-#[cfg(feature = "json")]
-use crate::codec::json::{decode, encode};
-
-#[cfg(not(feature = "json"))]
-const CODEC: CodecId = CodecId::RAW;
-#[cfg(not(feature = "json"))]
-use crate::codec::off::{decode, encode};

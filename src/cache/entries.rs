@@ -1,0 +1,111 @@
+//! Finding entries, and turning them into values and back.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Cache, Event, Ttl};
+#[cfg(feature = "json")]
+use crate::codec::json::{decode, encode};
+#[cfg(not(feature = "json"))]
+use crate::codec::off::{decode, encode};
+use crate::{CodecId, Entry, Error, ErrorKind, Key, Peek, Result, Timestamp};
+
+#[cfg(feature = "json")]
+const CODEC: CodecId = CodecId::JSON;
+#[cfg(not(feature = "json"))]
+const CODEC: CodecId = CodecId::RAW;
+
+impl Cache {
+    /// What the backend can say at once, or else the key to ask it with.
+    #[inline]
+    pub(super) fn look(&self, name: &[u8]) -> Result<Option<Entry>, Key> {
+        let key = self.values().key(name);
+        match self.backend().peek(key.as_key_ref(), Timestamp::now()) {
+            Peek::Hit(entry) => Ok(Some(entry)),
+            Peek::Miss => Ok(None),
+            Peek::Ask => Err(key.to_key()),
+        }
+    }
+
+    /// The live entry under a key; one that the backend could not make sense of is absent.
+    pub(crate) async fn fetch(&self, key: &Key) -> Result<Option<Entry>> {
+        match self.backend().get(key).await {
+            Err(error) if error.kind() == ErrorKind::Decode => {
+                self.damaged(&error);
+                Ok(None)
+            }
+            found => {
+                let now = Timestamp::now();
+                Ok(self.observe(found)?.filter(|entry| !entry.is_expired(now)))
+            }
+        }
+    }
+
+    /// The values that are there, by key; failures are misses.
+    pub(super) async fn fetch_known<T>(&self, keys: &[Key]) -> HashMap<Key, Option<Arc<T>>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let now = Timestamp::now();
+        let found = self
+            .observe(self.backend().get_many(keys).await)
+            .unwrap_or_default();
+        let pairs = keys.iter().zip(found).filter_map(|(key, entry)| {
+            let entry = entry.filter(|entry| !entry.is_expired(now))?;
+            let value = self.decode_shared(&entry).ok().flatten()?;
+            Some((key.clone(), Some(value)))
+        });
+        let known: HashMap<_, _> = pairs.collect();
+        self.add(Event::Hit, known.len());
+        known
+    }
+
+    pub(super) fn encode<T>(&self, value: &Arc<T>, ttl: Ttl) -> Result<Entry>
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        let now = Timestamp::now();
+        let payload = encode(&**value)?;
+        // What the value has on the heap is not known; its encoded form is taken for an estimate.
+        let weight = size_of::<T>() + payload.len();
+        let entry = Entry::new(CODEC, payload, now).with_decoded(value.clone(), weight);
+        Ok(entry.with_ttl(self.shared().ttl.resolve(ttl), now))
+    }
+
+    pub(super) fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Result<Option<T>> {
+        if entry.codec() == CodecId::COUNTER {
+            return Err(Error::new(
+                ErrorKind::WrongType,
+                "the key holds a counter, not a value",
+            ));
+        }
+        let value = match entry.codec() {
+            CODEC => decode(entry.payload()),
+            _ => Err(Error::new(
+                ErrorKind::Decode,
+                "the entry was made by another codec",
+            )),
+        };
+        Ok(value.inspect_err(|error| self.damaged(error)).ok())
+    }
+
+    pub(super) fn decode_shared<T>(&self, entry: &Entry) -> Result<Option<Arc<T>>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        if let Some(value) = entry.decoded_shared(CODEC) {
+            return Ok(Some(value));
+        }
+        let value = self.decode(entry)?.map(Arc::new);
+        if let Some(value) = &value {
+            entry.keep_decoded(CODEC, value);
+        }
+        Ok(value)
+    }
+
+    pub(crate) fn damaged(&self, error: &Error) {
+        self.count(Event::Damaged);
+        tracing::warn!(%error, "a stored entry is taken for absent");
+    }
+}
