@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::BoxError;
 
 /// What a body does next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Data(&'static str),
     Trailers,
@@ -33,7 +33,7 @@ impl Step {
 pub(crate) fn frames(steps: &[Step]) -> Body {
     let (feed, body) = feed();
     for step in steps {
-        feed.send(step.clone());
+        feed.send(*step);
     }
     body
 }
