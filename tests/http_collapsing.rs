@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Memory};
+use larder::Cache;
 use support::{Answer, App, Asking, Origin, Step, answer, feed, settle};
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -78,7 +78,7 @@ async fn a_thousand_misses_on_several_threads_call_the_handler_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_misses_on_a_backend_that_has_to_be_asked_call_the_handler_once() {
-    let cache = Cache::new(Asking(Memory::new()));
+    let cache = Cache::new(Asking::new());
     let app = App::on(cache, slow(200, FRESH), |layer| layer);
     let answers = all(&app, 1_000, &[]).await;
     assert!(answers.iter().all(|answer| answer.text() == "1"));

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -13,10 +13,30 @@ use larder::{
 };
 
 /// A memory that behaves as a server does: it can tell nothing at once, answers after a while, and keeps bytes only.
-#[derive(Clone)]
-pub(crate) struct Asking(pub(crate) Memory);
+#[derive(Clone, Default)]
+pub(crate) struct Asking {
+    memory: Memory,
+    /// Every key and entry that was put, as bytes.
+    given: Arc<Mutex<Vec<u8>>>,
+}
 
 impl Asking {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether a key or an entry that was put has these bytes in it.
+    pub(crate) fn was_given(&self, text: &[u8]) -> bool {
+        let given = self.given.lock().unwrap();
+        given.windows(text.len()).any(|window| window == text)
+    }
+
+    fn note(&self, key: &Key, entry: &Entry) {
+        let mut given = self.given.lock().unwrap();
+        given.extend_from_slice(key.encoded());
+        given.extend_from_slice(&entry.to_bytes());
+    }
+
     async fn travel(&self) {
         tokio::task::yield_now().await;
     }
@@ -35,7 +55,7 @@ impl Backend for Asking {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             shared: true,
-            ..self.0.capabilities()
+            ..self.memory.capabilities()
         }
     }
 
@@ -45,76 +65,77 @@ impl Backend for Asking {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         self.travel().await;
-        let found = self.0.get(key).await?;
+        let found = self.memory.get(key).await?;
         found.as_ref().map(over_the_wire).transpose()
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
         self.travel().await;
-        let found = self.0.get_many(keys).await?;
+        let found = self.memory.get_many(keys).await?;
         let read = |entry: &Option<Entry>| entry.as_ref().map(over_the_wire).transpose();
         found.iter().map(read).collect()
     }
 
     async fn put(&self, key: &Key, entry: Entry, mode: PutMode) -> Result<bool> {
         self.travel().await;
-        self.0.put(key, over_the_wire(&entry)?, mode).await
+        self.note(key, &entry);
+        self.memory.put(key, over_the_wire(&entry)?, mode).await
     }
 
     async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>> {
         self.travel().await;
-        self.0.put_many(entries, mode).await
+        self.memory.put_many(entries, mode).await
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
         self.travel().await;
-        self.0.contains(key).await
+        self.memory.contains(key).await
     }
 
     async fn delete(&self, key: &Key) -> Result<bool> {
         self.travel().await;
-        self.0.delete(key).await
+        self.memory.delete(key).await
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Result<Vec<bool>> {
         self.travel().await;
-        self.0.delete_many(keys).await
+        self.memory.delete_many(keys).await
     }
 
     async fn delete_if(&self, key: &Key, version: u64) -> Result<bool> {
         self.travel().await;
-        self.0.delete_if(key, version).await
+        self.memory.delete_if(key, version).await
     }
 
     async fn touch(&self, key: &Key, ttl: Option<Duration>) -> Result<bool> {
         self.travel().await;
-        self.0.touch(key, ttl).await
+        self.memory.touch(key, ttl).await
     }
 
     async fn increment(&self, key: &Key, delta: i64, ttl: Option<Duration>) -> Result<i64> {
         self.travel().await;
-        self.0.increment(key, delta, ttl).await
+        self.memory.increment(key, delta, ttl).await
     }
 
     async fn clear(&self, namespace: &str) -> Result<()> {
         self.travel().await;
-        self.0.clear(namespace).await
+        self.memory.clear(namespace).await
     }
 
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
-        self.0.remove_expired(limit).await
+        self.memory.remove_expired(limit).await
     }
 
     async fn ping(&self) -> Result<()> {
-        self.0.ping().await
+        self.memory.ping().await
     }
 
     async fn close(&self) -> Result<()> {
-        self.0.close().await
+        self.memory.close().await
     }
 
     fn usage(&self) -> Option<Usage> {
-        self.0.usage()
+        self.memory.usage()
     }
 }
 
@@ -141,7 +162,7 @@ pub(crate) struct Failing {
 impl Failing {
     pub(crate) fn new(mode: Mode) -> Self {
         Self {
-            asking: Asking(Memory::new()),
+            asking: Asking::new(),
             mode: Arc::new(AtomicU8::new(mode as u8)),
         }
     }
@@ -179,7 +200,7 @@ impl Backend for Failing {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.asking.0.capabilities()
+        self.asking.memory.capabilities()
     }
 
     fn peek(&self, _: KeyRef<'_>, _: Timestamp) -> Peek {
