@@ -5,7 +5,7 @@
 mod support;
 
 use larder::{Cache, CacheLayer, ErrorKind};
-use support::{App, Origin, after, answer};
+use support::{App, Asking, Failing, Mode, Origin, after, answer};
 
 fn minute() -> Origin {
     Origin::with(&[("cache-control", "max-age=60"), ("etag", "\"a\"")])
@@ -81,6 +81,23 @@ async fn every_refusal_has_a_name() {
     let app = App::new(Origin::with(&[("last-modified", &modified)]));
     let told = app.get_with("/", &[("cookie", "id=1")]).await.told();
     assert_eq!(told, "larder; fwd=uri-miss; detail=credentials");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_that_could_not_be_noted_tells_whose_fault_it_was() {
+    let varying = |field| Origin::with(&[("cache-control", "public, max-age=60"), ("vary", field)]);
+    let down = Cache::new(Failing::new(Mode::ReadOnly));
+    let app = App::on(down, varying("x-a"), |layer| layer);
+    assert_eq!(
+        app.get("/").await.told(),
+        "larder; fwd=uri-miss; detail=backend"
+    );
+    let shared = Cache::new(Asking::new());
+    let app = App::on(shared, varying("cookie"), |layer| layer);
+    assert_eq!(
+        app.get("/").await.told(),
+        "larder; fwd=uri-miss; detail=vary-by-secret"
+    );
 }
 
 #[tokio::test(start_paused = true)]
