@@ -11,6 +11,7 @@ mod app;
 mod backends;
 mod bodies;
 mod origin;
+mod wire;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ pub(crate) use app::{Answer, App, request, send, try_send};
 pub(crate) use backends::{Asking, Failing, Mode};
 pub(crate) use bodies::{Feed, Step, body_of, feed, frames};
 pub(crate) use origin::{BoxError, Call, Origin, Reply, answer};
+pub(crate) use wire::{Wire, serve};
 
 /// Lets so many seconds go by. Half a second beside whole ones keeps a test clear of rounding.
 pub(crate) async fn after(seconds: f64) {
