@@ -118,7 +118,10 @@ impl Commit {
         expected: Option<u64>,
     ) -> CacheBody<B> {
         if body.is_end_stream() || expected == Some(0) {
-            self.store(Vec::new(), None);
+            match expected {
+                None | Some(0) => self.store(Vec::new(), None),
+                Some(_) => self.broken(),
+            }
             return CacheBody::pass(body);
         }
         CacheBody::tee(body, Tee::new(self, expected))

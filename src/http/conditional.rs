@@ -84,7 +84,8 @@ pub(crate) fn not_modified(
         DateField::Invalid => return false,
         DateField::Absent => date::single(response, &header::DATE, received)
             .valid()
-            .unwrap_or(received),
+            // As the Date that the answer is given has it: in whole seconds.
+            .unwrap_or(Timestamp::from_secs(received.as_secs())),
     };
     changed <= since
 }

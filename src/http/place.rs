@@ -118,16 +118,8 @@ impl Offer<'_> {
             self.release(refused, leader.as_ref())
         })?;
         let keep_until = policy.keep_until(rules);
-        let (key, variant) = match self.choose(keep_until).await {
-            Some(chosen) => chosen,
-            None => {
-                let refused = Refused {
-                    reason: "vary-by-secret",
-                    lasts: Lasts::ForAll,
-                };
-                return Err(self.release(refused, leader.as_ref()));
-            }
-        };
+        let chosen = self.choose(keep_until).await;
+        let (key, variant) = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;
         let is_reusable = times.response < policy.fresh_until() && !policy.must_be_validated();
         let leader = match (leader, variant) {
             (Some(leader), _) if !is_reusable => {
@@ -186,8 +178,8 @@ impl Offer<'_> {
         refused
     }
 
-    /// The key to store under, and which variant that is; `None` where its fields may not be hashed.
-    async fn choose(&self, keep_until: Timestamp) -> Option<(Key, Option<Id>)> {
+    /// The key to store under, and which variant that is.
+    async fn choose(&self, keep_until: Timestamp) -> Result<(Key, Option<Id>), Refused> {
         let fields = match Vary::parse(self.headers) {
             Vary::Fields(fields) => fields,
             Vary::None | Vary::Star => Vec::new(),
@@ -198,31 +190,37 @@ impl Offer<'_> {
                 .as_ref()
                 .and_then(|entry| lookup::record(self.config, entry));
             let record = match record {
-                None if fields.is_empty() => return Some((self.base.clone(), None)),
+                None if fields.is_empty() => return Ok((self.base.clone(), None)),
                 None => VariantRecord::new(fields.clone()),
                 Some(record) => record.widened(&fields).unwrap_or_else(|| record.clone()),
             };
             if let Some(id) = self.note(record, there, keep_until).await? {
-                return Some((lookup::variant_key(self.config, &id), Some(id)));
+                return Ok((lookup::variant_key(self.config, &id), Some(id)));
             }
         }
-        None
+        Err(Refused {
+            reason: "contention",
+            lasts: Lasts::Once,
+        })
     }
 
-    /// Notes this response's variant in the record; `Some(None)` when somebody else changed the record meanwhile.
+    /// Notes this response's variant in the record; `None` when somebody else changed the record meanwhile.
     async fn note(
         &self,
         mut record: VariantRecord,
         there: Option<Entry>,
         keep_until: Timestamp,
-    ) -> Option<Option<Id>> {
+    ) -> Result<Option<Id>, Refused> {
         let cache = &self.config.cache;
-        let hash_key = variants::hash_key(cache, &record.fields)?;
+        let hash_key = variants::hash_key(cache, &record.fields).ok_or(Refused {
+            reason: "vary-by-secret",
+            lasts: Lasts::ForAll,
+        })?;
         let id = record.choose(self.client, hash_key);
         let outlived = record.note(id, self.config.max_variants);
         let ends = there.as_ref().and_then(Entry::expires_at);
         if outlived.is_none() && ends.is_some_and(|ends| ends >= keep_until) {
-            return Some(Some(id));
+            return Ok(Some(id));
         }
         let mode = match &there {
             _ if !cache.capabilities().versions => PutMode::Always,
@@ -235,14 +233,18 @@ impl Offer<'_> {
             .with_decoded(Arc::new(record), weight)
             .with_expires_at(ends.max(Some(keep_until)));
         let kept = cache.observe(cache.backend().put(self.base, entry, mode).await);
-        if !kept.unwrap_or(false) {
-            return Some(None);
+        let is_kept = kept.map_err(|_| Refused {
+            reason: "backend",
+            lasts: Lasts::Once,
+        })?;
+        if !is_kept {
+            return Ok(None);
         }
         if let Some(outlived) = outlived.filter(|outlived| !outlived.is_empty()) {
             let keys = variants::keys(cache.responses(), &outlived);
             // What cannot be deleted ends by itself, and nothing leads to it any more.
             let _ = cache.observe(cache.backend().delete_many(&keys).await);
         }
-        Some(Some(id))
+        Ok(Some(id))
     }
 }

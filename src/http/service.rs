@@ -134,6 +134,9 @@ impl<S> CacheService<S> {
     where
         S: Service<Request<B>> + Clone,
     {
+        if Inside::is_same(request.extensions(), &self.config.cache) {
+            return self.pass_untold(request);
+        }
         self.config.cache.count(Event::HttpBypass);
         decided(&self.config, request.extensions(), Decision::Bypass);
         // What becomes another protocol is left as it is.
@@ -158,7 +161,7 @@ impl<S> CacheService<S> {
     where
         S: Service<Request<B>> + Clone,
     {
-        request.extensions_mut().insert(self.config.cache.clone());
+        Inside::mark(request.extensions_mut(), &self.config.cache);
         ResponseFuture::pass(Call::new(self.inner.clone(), request), status)
     }
 }

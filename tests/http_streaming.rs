@@ -1,0 +1,277 @@
+//! Bodies pass through as they come, and only those that ended well are stored.
+
+#![cfg(all(feature = "axum", feature = "memory"))]
+
+mod support;
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use larder::CacheBody;
+use support::{App, Feed, Origin, Step, answer, body_of, feed, frames, settle};
+
+const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
+
+/// An app whose first answer has a body that is steered from here; later ones are their number.
+fn steered(fields: &'static [(&str, &str)]) -> (Feed, App) {
+    let (feed, body) = feed();
+    let body = std::sync::Mutex::new(Some(body));
+    let origin = Origin::now(move |call| match body.lock().unwrap().take() {
+        Some(body) => answer(200, fields, body),
+        None => answer(200, fields, call.number.to_string()),
+    });
+    (feed, App::new(origin))
+}
+
+fn once(fields: &'static [(&str, &str)], body: fn() -> Body) -> App {
+    App::new(Origin::now(move |_| answer(200, fields, body())))
+}
+
+async fn data(body: &mut CacheBody<Body>) -> String {
+    let frame = body.frame().await.unwrap().unwrap();
+    String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+}
+
+async fn is_stored(app: &App) -> bool {
+    let only = [("cache-control", "only-if-cached")];
+    app.get_with("/", &only).await.is_hit()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_byte_of_a_slow_body_is_not_delayed() {
+    let (feed, app) = steered(FRESH);
+    let response = app.open("/", &[]).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    feed.send(Step::Data("first"));
+    assert_eq!(data(&mut body).await, "first");
+    feed.send(Step::Data("second"));
+    assert_eq!(data(&mut body).await, "second");
+    assert!(!is_stored(&app).await);
+    drop(feed);
+    assert!(body.frame().await.is_none());
+    assert_eq!(app.get("/").await.text(), "firstsecond");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_stored_before_its_end_is_passed_on() {
+    for body in [|| Body::from("hello"), || body_of("hello"), Body::empty] {
+        let app = once(FRESH, body);
+        let text = app.get("/").await;
+        let hit = app.get("/").await;
+        assert!(hit.is_hit());
+        assert_eq!(hit.text(), text.text());
+        assert_eq!(app.calls(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_several_frames_is_stored_whole() {
+    let app = once(FRESH, || {
+        frames(&[
+            Step::Data("one "),
+            Step::Data(""),
+            Step::Data("two "),
+            Step::Data("three"),
+        ])
+    });
+    app.get("/").await;
+    let hit = app.get("/").await;
+    assert_eq!((hit.is_hit(), hit.text()), (true, "one two three"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_half_way_is_not_stored() {
+    let app = once(FRESH, || frames(&[Step::Data("half"), Step::Break]));
+    let broken = app.get("/").await;
+    assert!(!broken.is_whole);
+    assert!(!is_stored(&app).await);
+    assert_eq!(app.cache.stats().http_broken, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_reads_to_its_end_is_not_stored() {
+    let (feed, app) = steered(FRESH);
+    let mut body = app.open("/", &[]).await.into_body();
+    feed.send(Step::Data("half"));
+    data(&mut body).await;
+    drop(body);
+    assert!(feed.is_abandoned());
+    assert!(!is_stored(&app).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_shorter_than_its_length_is_not_stored() {
+    let fields = &[("cache-control", "max-age=60"), ("content-length", "10")];
+    for body in [|| Body::from("short"), || body_of("short"), Body::empty] {
+        let app = once(fields, body);
+        app.get("/").await;
+        assert!(!is_stored(&app).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_longer_than_its_length_is_not_stored() {
+    let fields = &[("cache-control", "max-age=60"), ("content-length", "3")];
+    let bodies = [
+        || Body::from("longer"),
+        || body_of("longer"),
+        || frames(&[Step::Data("lo"), Step::Data("nger")]),
+    ];
+    for body in bodies {
+        let app = once(fields, body);
+        assert_eq!(app.get("/").await.text(), "longer");
+        assert!(!is_stored(&app).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_its_length_is_stored_without_its_end_being_asked_for() {
+    let (feed, app) = steered(&[("cache-control", "max-age=60"), ("content-length", "5")]);
+    let mut body = app.open("/", &[]).await.into_body();
+    feed.send(Step::Data("hello"));
+    assert_eq!(data(&mut body).await, "hello");
+    drop(body);
+    assert!(is_stored(&app).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_with_trailers_passes_whole_and_is_not_stored() {
+    let app = once(FRESH, || frames(&[Step::Data("text"), Step::Trailers]));
+    let body = app.open("/", &[]).await.into_body();
+    let collected = body.collect().await.unwrap();
+    assert!(collected.trailers().is_some());
+    assert!(!is_stored(&app).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_over_the_limit_streams_whole_and_is_not_stored() {
+    for body in [
+        || Body::from("x".repeat(101)),
+        || frames(&[Step::Data("0123456789"); 11]),
+    ] {
+        let origin = Origin::now(move |_| answer(200, FRESH, body()));
+        let app = App::changed(origin, |layer| layer.max_body_bytes(100));
+        let large = app.get("/").await;
+        assert!(large.is_whole && large.body.len() > 100);
+        assert!(!is_stored(&app).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_just_the_limit_is_stored() {
+    let origin = Origin::now(|_| answer(200, FRESH, "x".repeat(100)));
+    let app = App::changed(origin, |layer| layer.max_body_bytes(100));
+    app.get("/").await;
+    assert!(is_stored(&app).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_length_over_the_limit_is_told_at_once() {
+    let origin = Origin::now(|_| answer(200, FRESH, "x".repeat(101)));
+    let app = App::changed(origin, |layer| layer.max_body_bytes(100));
+    assert_eq!(
+        app.get("/").await.told(),
+        "larder; fwd=uri-miss; detail=too-large"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_event_stream_flows_and_is_not_stored() {
+    let (feed, app) = steered(&[
+        ("cache-control", "public, max-age=60"),
+        ("content-type", "Text/Event-Stream; charset=utf-8"),
+    ]);
+    let response = app.open("/", &[]).await;
+    let told = response.headers()["cache-status"].to_str().unwrap();
+    assert_eq!(told, "larder; fwd=uri-miss; detail=event-stream");
+    let mut body = response.into_body();
+    for _ in 0..1_000 {
+        feed.send(Step::Data("data: tick\n\n"));
+        assert_eq!(data(&mut body).await, "data: tick\n\n");
+    }
+    assert!(!is_stored(&app).await);
+    assert_eq!(app.cache.stats().usage.unwrap().entries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_readers_of_an_event_stream_each_have_their_own_at_once() {
+    let app = App::new(Origin::now(|_| {
+        let (feed, body) = feed();
+        feed.send(Step::Data("data: hello\n\n"));
+        tokio::spawn(async move {
+            // Held open for as long as anybody reads.
+            while !feed.is_abandoned() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        answer(200, &[("content-type", "text/event-stream")], body)
+    }));
+    let before = tokio::time::Instant::now();
+    let readers = (0..50).map(|_| {
+        let app = app.clone();
+        tokio::spawn(async move {
+            let mut body = app.open("/", &[]).await.into_body();
+            (data(&mut body).await, body)
+        })
+    });
+    let mut open = Vec::new();
+    for reader in readers.collect::<Vec<_>>() {
+        let (text, body) = reader.await.unwrap();
+        assert_eq!(text, "data: hello\n\n");
+        open.push(body);
+    }
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert_eq!(app.calls(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_stream_that_says_it_is_fresh_is_given_up_at_the_limit() {
+    let (feed, app) = steered(FRESH);
+    let mut body = app.open("/", &[]).await.into_body();
+    let kilobyte: &'static str = "x".repeat(1_024).leak();
+    for _ in 0..1_025 {
+        feed.send(Step::Data(kilobyte));
+        data(&mut body).await;
+    }
+    assert_eq!(app.cache.stats().http_refused, 1);
+    assert_eq!(app.get("/").await.text(), "2");
+    feed.send(Step::Data("still there"));
+    assert_eq!(data(&mut body).await, "still there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_304_to_a_client_does_not_keep_an_endless_body_alive() {
+    let (feed, app) = steered(&[("content-type", "text/event-stream"), ("etag", "\"a\"")]);
+    let answer = app.get_with("/", &[("if-none-match", "\"a\"")]).await;
+    assert_eq!(answer.status, 304);
+    settle().await;
+    assert!(feed.is_abandoned());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hit_is_one_frame_of_known_length_that_has_no_copy() {
+    let app = once(FRESH, || frames(&[Step::Data("one "), Step::Data("two")]));
+    app.get("/").await;
+    let of = async || {
+        let body = app.open("/", &[]).await.into_body();
+        let hint = http_body::Body::size_hint(&body).exact();
+        assert_eq!(hint, Some(7));
+        body.collect().await.unwrap().to_bytes()
+    };
+    assert_eq!(of().await.as_ptr(), of().await.as_ptr());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_without_content_have_no_body() {
+    let app = once(
+        &[("cache-control", "max-age=60"), ("etag", "\"a\"")],
+        || Body::from("hello"),
+    );
+    app.get("/").await;
+    let not_modified = app.open("/", &[("if-none-match", "\"a\"")]).await;
+    assert!(http_body::Body::is_end_stream(not_modified.body()));
+    let head = app.send("HEAD", "/", &[]).await;
+    assert_eq!(head.text(), "");
+}
