@@ -610,7 +610,7 @@ impl Cache {
         found
     }
 
-    fn add(&self, event: Event, count: usize) {
+    pub(super) fn add(&self, event: Event, count: usize) {
         self.shared().counters.add(event, count as u64);
     }
 
