@@ -3,6 +3,7 @@
 //! The rules are pure functions, header maps and `now` in and an answer out; the layer looks things up, calls the inner
 //! service and stores by them.
 
+mod age;
 mod answer;
 #[cfg(feature = "axum")]
 mod around;

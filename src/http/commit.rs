@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use super::{
     Landing,
     body::CacheBody,
+    freshness::ResponsePolicy,
     layer::Config,
     stored::{StoredHead, StoredResponse},
 };
@@ -36,7 +37,7 @@ pub(super) struct Commit {
     pub(super) config: Arc<Config>,
     pub(super) key: Key,
     pub(super) head: StoredHead,
-    pub(super) keep_until: Timestamp,
+    pub(super) policy: ResponsePolicy,
     pub(super) load: Load,
     pub(super) leader: Option<Leader<Landing>>,
 }
@@ -150,11 +151,11 @@ impl Commit {
         };
         let now = Timestamp::now();
         let (payload, body_at) = self.head.encode(body);
-        let stored = StoredResponse::new(self.head, payload.slice(body_at..), &self.config.rules);
+        let stored = StoredResponse::new(self.head, payload.slice(body_at..), self.policy);
         let weight = stored.weight();
         let entry = Entry::new(CodecId::RESPONSE, payload, now)
             .with_decoded(Arc::new(stored), weight)
-            .with_expires_at(Some(self.keep_until));
+            .with_expires_at(Some(self.policy.keep_until(&self.config.rules)));
         let kept = cache.backend().put(&self.key, entry, PutMode::Always).await;
         match cache.observe(kept) {
             Ok(true) => {

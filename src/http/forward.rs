@@ -232,7 +232,7 @@ impl Work<(), ()> {
             stored: kept,
             collapsed: false,
         };
-        let fresh = StoredResponse::new(offer.head(), stored.body.clone(), &self.config.rules);
+        let fresh = offer.stored(stored.body.clone());
         self.reuse_stored(&fresh, &client, times.response, Telling { outcome, detail })
     }
 

@@ -5,9 +5,9 @@ use http::HeaderMap;
 use super::{
     layer::Config,
     stored::StoredResponse,
-    variants::{self, Id, VariantRecord},
+    variants::{self, Chosen, Id, VariantRecord},
 };
-use crate::{CodecId, Entry, Key, KeyRef, Peek, Timestamp, key::KeyBuf};
+use crate::{CodecId, Entry, Key, KeyRef, Peek, Timestamp};
 
 /// What is stored for a request.
 #[derive(Clone, Debug)]
@@ -38,11 +38,10 @@ pub(super) fn peek(
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
     }
-    let Some(id) = choose(config, &entry, request) else {
+    let Some(Chosen { id, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
-    let variant = variants::key(config.cache.responses(), &id);
-    match config.cache.backend().peek(variant.as_key_ref(), now) {
+    match config.cache.backend().peek(key.as_key_ref(), now) {
         Peek::Hit(entry) => Looked::Found(entry, Some(id)),
         Peek::Miss => Looked::NoVariant(id),
         Peek::Ask => Looked::Ask,
@@ -57,11 +56,10 @@ pub(super) async fn fetch(config: &Config, base: &Key, request: &HeaderMap) -> L
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
     }
-    let Some(id) = choose(config, &entry, request) else {
+    let Some(Chosen { id, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
-    let variant = variant_key(config, &id);
-    match config.cache.fetch(&variant).await {
+    match config.cache.fetch(&key).await {
         Ok(Some(entry)) => Looked::Found(entry, Some(id)),
         _ => Looked::NoVariant(id),
     }
@@ -81,15 +79,12 @@ pub(super) async fn look(
 }
 
 pub(super) fn variant_key(config: &Config, id: &Id) -> Key {
-    let key: KeyBuf = variants::key(config.cache.responses(), id);
-    key.to_key()
+    variants::key(config.cache.responses(), id)
 }
 
 /// The variant that a request chooses by the record under its URI's key.
-fn choose(config: &Config, entry: &Entry, request: &HeaderMap) -> Option<Id> {
-    let record = record(config, entry)?;
-    let hash_key = variants::hash_key(&config.cache, &record.fields)?;
-    Some(record.choose(request, hash_key))
+fn choose(config: &Config, entry: &Entry, request: &HeaderMap) -> Option<Chosen> {
+    record(config, entry)?.choose(&config.cache, request)
 }
 
 /// The record of variants that an entry holds, if it holds one.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 use http_body::SizeHint;
 use tokio::sync::Semaphore;
@@ -12,12 +13,12 @@ use super::{
     directives::ResponseDirectives,
     fields,
     forward::is_failure,
-    freshness::Times,
+    freshness::{ResponsePolicy, Times},
     layer::Config,
     lookup,
     policy::assess,
     storable::{Refusal, RequestFacts},
-    stored::StoredHead,
+    stored::{StoredHead, StoredResponse},
     variants::{self, Id, VariantRecord},
     vary::Vary,
 };
@@ -144,21 +145,30 @@ impl Offer<'_> {
                 .unshared
                 .insert(self.base, false, times.response),
         }
-        let (config, head) = (self.config.clone(), self.head());
+        let (config, head) = (self.config.clone(), self.head(&directives));
         Ok(Commit {
             config,
             key,
             head,
-            keep_until,
+            policy,
             load,
             leader,
         })
     }
 
+    /// The response as it is stored, for an answer made from it at once.
+    pub(super) fn stored(&self, body: Bytes) -> StoredResponse {
+        let directives = ResponseDirectives::parse(self.headers);
+        let (facts, headers, rules) = (&self.facts, self.headers, &self.config.rules);
+        let policy =
+            ResponsePolicy::new(facts, self.status, headers, &directives, self.times, rules);
+        StoredResponse::new(self.head(&directives), body, policy)
+    }
+
     /// The head as it is stored.
-    pub(super) fn head(&self) -> StoredHead {
+    fn head(&self, directives: &ResponseDirectives) -> StoredHead {
         let mut headers = self.headers.clone();
-        fields::strip_for_store(&mut headers, &ResponseDirectives::parse(self.headers));
+        fields::strip_for_store(&mut headers, directives);
         StoredHead {
             status: self.status,
             headers,
@@ -212,11 +222,13 @@ impl Offer<'_> {
         keep_until: Timestamp,
     ) -> Result<Option<Id>, Refused> {
         let cache = &self.config.cache;
-        let hash_key = variants::hash_key(cache, &record.fields).ok_or(Refused {
-            reason: "vary-by-secret",
-            lasts: Lasts::ForAll,
-        })?;
-        let id = record.choose(self.client, hash_key);
+        let id = record
+            .choose(cache, self.client)
+            .ok_or(Refused {
+                reason: "vary-by-secret",
+                lasts: Lasts::ForAll,
+            })?
+            .id;
         let outlived = record.note(id, self.config.max_variants);
         let ends = there.as_ref().and_then(Entry::expires_at);
         if outlived.is_none() && ends.is_some_and(|ends| ends >= keep_until) {

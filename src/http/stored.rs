@@ -1,14 +1,15 @@
 //! Stored responses: in memory ready to be answered with, on a server as one byte string.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AGE, DATE},
+    header::{AGE, CONTENT_LENGTH, DATE},
 };
 
 use super::{
+    age::age_value,
     conditional, date,
     directives::ResponseDirectives,
     freshness::{ResponsePolicy, Times},
@@ -43,15 +44,17 @@ pub(super) struct StoredResponse {
     pub(super) policy: ResponsePolicy,
     pub(super) has_status_slot: bool,
     not_modified: OnceLock<HeaderMap>,
-    told: Mutex<Option<Told>>,
+    latest: Mutex<Option<Latest>>,
 }
 
-/// What a hit told last. It changes once a second.
+/// The headers of the latest hit. They change once a second.
 #[derive(Debug)]
-struct Told {
+struct Latest {
+    age: u32,
     ttl: i64,
-    writer: CacheStatus,
-    value: HeaderValue,
+    writer: Option<CacheStatus>,
+    /// Kept from the second hit of a second on: a response that is seldom asked for does not pay for it.
+    headers: Option<Arc<HeaderMap>>,
 }
 
 impl StoredHead {
@@ -121,21 +124,19 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 impl StoredResponse {
-    pub(super) fn new(head: StoredHead, body: Bytes, rules: &Rules) -> Self {
-        let directives = ResponseDirectives::parse(&head.headers);
-        let policy = ResponsePolicy::new(
-            &head.facts,
-            head.status,
-            &head.headers,
-            &directives,
-            head.times,
-            rules,
-        );
+    /// A response with the policy that was read from its head.
+    pub(super) fn new(head: StoredHead, body: Bytes, policy: ResponsePolicy) -> Self {
         let mut answer = head.headers.clone();
         answer.insert(AGE, HeaderValue::from_static("0"));
         if !answer.contains_key(DATE) {
             // RFC 9110 §6.6.1: the time of origination. The server would put the time of each answer there.
             answer.insert(DATE, date::format(head.times.response));
+        }
+        let has_length =
+            answer.contains_key(CONTENT_LENGTH) || head.status == StatusCode::NO_CONTENT;
+        if !has_length {
+            // The server would add it, and might have to enlarge the map for that.
+            answer.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
         let has_status_slot = !answer.contains_key(&CACHE_STATUS);
         if has_status_slot {
@@ -148,7 +149,7 @@ impl StoredResponse {
             policy,
             has_status_slot,
             not_modified: OnceLock::new(),
-            told: Mutex::default(),
+            latest: Mutex::default(),
         }
     }
 
@@ -158,24 +159,62 @@ impl StoredResponse {
             .get_or_init(|| conditional::not_modified_headers(&self.answer))
     }
 
-    /// What a hit tells in `Cache-Status`, written anew only when the second has changed.
-    pub(super) fn hit_status(&self, writer: &CacheStatus, ttl: i64) -> HeaderValue {
-        let write = || writer.value(Outcome::Hit { ttl }, None);
-        // Whoever does not get the lock at once is faster by writing.
-        let Ok(mut told) = self.told.try_lock() else {
-            return write();
+    /// The headers of a fresh hit, made anew only when the second has changed.
+    pub(super) fn hit_headers(
+        &self,
+        writer: Option<&CacheStatus>,
+        age: u32,
+        ttl: i64,
+    ) -> HeaderMap {
+        // Whoever does not get the lock at once is faster by making them.
+        let Ok(mut latest) = self.latest.try_lock() else {
+            return self.make_hit_headers(writer, age, ttl);
         };
-        match &*told {
-            Some(last) if last.ttl == ttl && last.writer == *writer => last.value.clone(),
-            _ => {
-                let value = write();
-                *told = Some(Told {
-                    ttl,
-                    writer: writer.clone(),
-                    value: value.clone(),
-                });
-                value
+        match &mut *latest {
+            Some(now) if now.age == age && now.ttl == ttl && now.writer.as_ref() == writer => {
+                if let Some(headers) = now.headers.clone() {
+                    drop(latest);
+                    return HeaderMap::clone(&headers);
+                }
+                let headers = self.make_hit_headers(writer, age, ttl);
+                now.headers = Some(Arc::new(headers.clone()));
+                headers
             }
+            other => {
+                let writer = writer.cloned();
+                let before = other.replace(Latest {
+                    age,
+                    ttl,
+                    writer,
+                    headers: None,
+                });
+                let writer = other.as_ref().and_then(|now| now.writer.clone());
+                drop(latest);
+                drop(before);
+                self.make_hit_headers(writer.as_ref(), age, ttl)
+            }
+        }
+    }
+
+    fn make_hit_headers(&self, writer: Option<&CacheStatus>, age: u32, ttl: i64) -> HeaderMap {
+        let mut headers = self.answer.clone();
+        let status = writer.map(|writer| writer.value(Outcome::Hit { ttl }, None));
+        self.tell(&mut headers, age, status);
+        headers
+    }
+
+    /// Writes `Age` and `Cache-Status` into their slots, or the latter behind what upstream caches told.
+    pub(super) fn tell(&self, headers: &mut HeaderMap, age: u32, status: Option<HeaderValue>) {
+        let set = |headers: &mut HeaderMap, name: HeaderName, value| match headers.get_mut(&name) {
+            Some(slot) => *slot = value,
+            None => drop(headers.insert(name, value)),
+        };
+        set(headers, AGE, age_value(age));
+        match status {
+            Some(status) if self.has_status_slot => set(headers, CACHE_STATUS, status),
+            Some(status) => drop(headers.append(CACHE_STATUS, status)),
+            None if self.has_status_slot => drop(headers.remove(CACHE_STATUS)),
+            None => {}
         }
     }
 
@@ -183,10 +222,15 @@ impl StoredResponse {
     pub(super) fn decode(payload: &Bytes, rules: &Rules) -> Result<Self> {
         let (head, body_at) = StoredHead::read(payload)
             .ok_or_else(|| Error::new(ErrorKind::Decode, "the stored response is damaged"))?;
-        Ok(Self::new(head, payload.slice(body_at..), rules))
+        let directives = ResponseDirectives::parse(&head.headers);
+        let (facts, headers) = (&head.facts, &head.headers);
+        let policy =
+            ResponsePolicy::new(facts, head.status, headers, &directives, head.times, rules);
+        Ok(Self::new(head, payload.slice(body_at..), policy))
     }
 
-    /// What the response takes in memory beside its encoded form, in bytes: the header maps.
+    /// What the response takes in memory beside its encoded form, in bytes: the header maps,
+    /// counting those that hits and 304s make.
     pub(super) fn weight(&self) -> usize {
         // An entry of the map is a name, a value, a link and a place in the index.
         let map =
@@ -197,6 +241,6 @@ impl StoredResponse {
                 .map(|(name, value)| name.as_str().len() + value.len())
                 .sum::<usize>()
         };
-        size_of::<Self>() + map(&self.head.headers) + map(&self.answer) + 2 * text(&self.answer)
+        size_of::<Self>() + map(&self.head.headers) + 3 * map(&self.answer) + 2 * text(&self.answer)
     }
 }

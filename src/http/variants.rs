@@ -1,5 +1,7 @@
 //! The variants of a URI: which request fields choose one, and under which keys they are (RFC 9111 §4.1).
 
+use std::sync::Mutex;
+
 use bytes::{BufMut, Bytes};
 use http::{
     HeaderMap, HeaderName,
@@ -7,10 +9,7 @@ use http::{
 };
 
 use super::vary::{self, Buffer};
-use crate::{
-    Cache, Error, ErrorKind, Key, Result,
-    key::{KeyBuf, KeyHead},
-};
+use crate::{Cache, Error, ErrorKind, Key, Result, key::KeyHead};
 
 const FORMAT: u8 = 1;
 
@@ -25,6 +24,57 @@ pub(super) struct VariantRecord {
     nonce: [u8; 16],
     /// The latest first.
     variants: Vec<Id>,
+    recent: Recent,
+}
+
+/// What requests had in the fields lately, and which variants they chose by it: most repeat what others sent, and need
+/// no normalising and hashing then. It stays in this process, and credentials are never in it.
+#[derive(Debug, Default)]
+struct Recent(Mutex<Vec<(Box<[u8]>, Chosen)>>);
+
+/// A variant and the key that it is under.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) id: Id,
+    pub(super) key: Key,
+}
+
+/// So many selections are remembered for a URI, and none longer than this.
+const RECENT: usize = 8;
+const RECENT_LEN: usize = 512;
+
+impl Clone for Recent {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Recent {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Recent {}
+
+impl Recent {
+    fn find(&self, raw: &[u8]) -> Option<Chosen> {
+        // Whoever does not get the lock at once computes.
+        let recent = self.0.try_lock().ok()?;
+        recent
+            .iter()
+            .find(|(known, _)| **known == *raw)
+            .map(|(_, chosen)| chosen.clone())
+    }
+
+    fn note(&self, raw: &[u8], chosen: &Chosen) {
+        if let Ok(mut recent) = self.0.try_lock()
+            && raw.len() <= RECENT_LEN
+        {
+            recent.truncate(RECENT - 1);
+            recent.insert(0, (raw.into(), chosen.clone()));
+        }
+    }
 }
 
 /// The hash that names a variant.
@@ -38,6 +88,7 @@ impl VariantRecord {
             fields,
             nonce,
             variants: Vec::new(),
+            recent: Recent::default(),
         }
     }
 
@@ -65,15 +116,32 @@ impl VariantRecord {
         )
     }
 
-    /// The variant that a request chooses. The nonce stands for the URI and the fields: no other record has it.
-    pub(super) fn choose(&self, request: &HeaderMap, hash_key: &[u8; 32]) -> Id {
+    /// The variant that a request chooses; `None` where the fields may not be hashed.
+    pub(super) fn choose(&self, cache: &Cache, request: &HeaderMap) -> Option<Chosen> {
+        if self.fields.iter().any(is_secret) {
+            return self.compute(cache, request);
+        }
+        let mut raw = Buffer::new();
+        vary::copy(&self.fields, request, &mut raw);
+        if let Some(chosen) = self.recent.find(&raw) {
+            return Some(chosen);
+        }
+        let chosen = self.compute(cache, request)?;
+        self.recent.note(&raw, &chosen);
+        Some(chosen)
+    }
+
+    /// The nonce stands for the URI and the fields: no other record has it.
+    fn compute(&self, cache: &Cache, request: &HeaderMap) -> Option<Chosen> {
+        let hash_key = hash_key(cache, &self.fields)?;
         let mut selection = Buffer::new();
         selection.extend_from_slice(&self.nonce);
         vary::select(&self.fields, request, &mut selection);
         let hash = blake3::keyed_hash(hash_key, &selection);
         let mut id = [0; 16];
         id.copy_from_slice(&hash.as_bytes()[..16]);
-        id
+        let key = key(cache.responses(), &id);
+        Some(Chosen { id, key })
     }
 
     pub(super) fn encode(&self) -> Bytes {
@@ -117,34 +185,36 @@ impl VariantRecord {
             fields,
             nonce,
             variants: variants.to_vec(),
+            recent: Recent::default(),
         })
     }
 }
 
 /// The key of a variant; never that of a URI, whose scheme is followed by two slashes.
-pub(super) fn key(head: &KeyHead, id: &Id) -> KeyBuf {
+pub(super) fn key(head: &KeyHead, id: &Id) -> Key {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut name = *b"v:00000000000000000000000000000000";
     for (digits, byte) in name[2..].chunks_exact_mut(2).zip(id) {
         digits.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
-    head.key(&name)
+    head.key(&name).to_key()
 }
 
 /// The key to hash with, or `None` when these fields may not be hashed: on a backend that others can read, hashes of
 /// credentials need a secret that was given.
-pub(super) fn hash_key<'a>(cache: &'a Cache, fields: &[HeaderName]) -> Option<&'a [u8; 32]> {
+fn hash_key<'a>(cache: &'a Cache, fields: &[HeaderName]) -> Option<&'a [u8; 32]> {
     let (key, given) = cache.hash_key();
     if given || !cache.capabilities().shared {
         return Some(key);
     }
-    let secret = fields
-        .iter()
-        .any(|field| [AUTHORIZATION, COOKIE].contains(field));
-    (!secret).then_some(&[0; 32])
+    (!fields.iter().any(is_secret)).then_some(&[0; 32])
+}
+
+fn is_secret(field: &HeaderName) -> bool {
+    [AUTHORIZATION, COOKIE].contains(field)
 }
 
 /// The keys of variants that have to go.
 pub(super) fn keys(head: &KeyHead, ids: &[Id]) -> Vec<Key> {
-    ids.iter().map(|id| key(head, id).to_key()).collect()
+    ids.iter().map(|id| key(head, id)).collect()
 }

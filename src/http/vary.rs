@@ -89,6 +89,17 @@ pub(crate) fn select(fields: &[HeaderName], request: &HeaderMap, into: &mut Buff
     }
 }
 
+/// Copies what a request has in `fields` as it is, in a form that no other has.
+pub(crate) fn copy(fields: &[HeaderName], request: &HeaderMap, into: &mut Buffer) {
+    for name in fields {
+        for line in request.get_all(name) {
+            into.push(1);
+            feed(line.as_bytes(), into);
+        }
+        into.push(0);
+    }
+}
+
 fn feed(bytes: &[u8], into: &mut Buffer) {
     into.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     into.extend_from_slice(bytes);
