@@ -200,13 +200,19 @@ impl Cache {
     /// # }
     /// ```
     pub async fn clear(&self) -> Result<()> {
+        self.supersede_all().await;
+        let cleared = self.observe(self.backend().clear(&self.0.namespace).await);
+        // Whoever asked meanwhile may have found what was there before, and must neither keep it nor share it on.
+        self.supersede_all().await;
+        cleared
+    }
+
+    async fn supersede_all(&self) {
         let namespace = encode_namespace(&self.0.namespace);
         let ours = |key: &Key| key.as_key_ref().encoded_namespace() == namespace;
         self.shared().generations.advance_all(ours).await;
         self.shared().value_flights.detach_all(ours);
         self.shared().response_flights.detach_all(ours);
-        let cleared = self.backend().clear(&self.0.namespace).await;
-        self.observe(cleared)
     }
 
     /// What this cache has done since it was made, and what it holds now. Handles of all namespaces count together.

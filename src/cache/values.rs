@@ -1,6 +1,6 @@
 //! The verbs for values.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, slice, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -225,8 +225,8 @@ impl Cache {
     {
         let key = self.values().key(key.as_ref()).to_key();
         let entry = self.encode(&Arc::new(value), options.ttl)?;
-        self.supersede(&key).await;
-        let kept = self.observe(self.backend().put(&key, entry, options.mode).await);
+        let put = self.backend().put(&key, entry, options.mode);
+        let kept = self.write(slice::from_ref(&key), put).await;
         let kept = self.tolerate(kept, false)?;
         if kept {
             self.count(Event::Put);
@@ -265,12 +265,10 @@ impl Cache {
                 Ok((key, self.encode(&Arc::new(value), Ttl::Default)?))
             })
             .collect::<Result<Vec<_>>>()?;
-        for (key, _) in &entries {
-            self.supersede(key).await;
-        }
-        let none = vec![false; entries.len()];
-        let kept = self.observe(self.backend().put_many(entries, PutMode::Always).await);
-        let kept = self.tolerate(kept, none)?;
+        let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
+        let put = self.backend().put_many(entries, PutMode::Always);
+        let kept = self.write(&keys, put).await;
+        let kept = self.tolerate(kept, vec![false; keys.len()])?;
         self.add(Event::Put, kept.iter().filter(|kept| **kept).count());
         Ok(kept)
     }
@@ -316,8 +314,8 @@ impl Cache {
     /// ```
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = self.values().key(key.as_ref()).to_key();
-        self.supersede(&key).await;
-        let deleted = self.observe(self.backend().delete(&key).await);
+        let delete = self.backend().delete(&key);
+        let deleted = self.write(slice::from_ref(&key), delete).await;
         let deleted = self.tolerate(deleted, false)?;
         self.add(Event::Delete, usize::from(deleted));
         Ok(deleted)
@@ -345,10 +343,7 @@ impl Cache {
         keys: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Vec<bool>> {
         let keys = self.keys(keys);
-        for key in &keys {
-            self.supersede(key).await;
-        }
-        let deleted = self.observe(self.backend().delete_many(&keys).await);
+        let deleted = self.write(&keys, self.backend().delete_many(&keys)).await;
         let deleted = self.tolerate(deleted, vec![false; keys.len()])?;
         self.add(
             Event::Delete,
@@ -407,7 +402,8 @@ impl Cache {
     pub async fn increment(&self, key: impl AsRef<[u8]>, delta: i64) -> Result<i64> {
         let key = self.values().key(key.as_ref()).to_key();
         let ttl = self.shared().ttl.resolve(Ttl::Default);
-        self.observe(self.backend().increment(&key, delta, ttl).await)
+        let increment = self.backend().increment(&key, delta, ttl);
+        self.write(slice::from_ref(&key), increment).await
     }
 
     /// Returns the counter under `key`.
@@ -445,10 +441,20 @@ impl Cache {
             .collect()
     }
 
-    /// What is put or deleted here is newer than every load under way.
-    async fn supersede(&self, key: &Key) {
-        self.shared().generations.advance(key).await;
-        self.shared().value_flights.detach(key);
+    /// Does a write of `keys`, which is newer than every load that began before it ended.
+    async fn write<T>(&self, keys: &[Key], write: impl Future<Output = Result<T>>) -> Result<T> {
+        self.supersede(keys).await;
+        let written = self.observe(write.await);
+        // Whoever asked meanwhile may have found what was there before, and must neither keep it nor share it on.
+        self.supersede(keys).await;
+        written
+    }
+
+    async fn supersede(&self, keys: &[Key]) {
+        for key in keys {
+            self.shared().generations.advance(key).await;
+            self.shared().value_flights.detach(key);
+        }
     }
 
     fn counted<T>(&self, found: Option<T>) -> Option<T> {

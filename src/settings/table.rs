@@ -173,7 +173,10 @@ mod tests {
                     setting.variable
                 )
             });
-        let (comment, line) = paragraph.trim_end().rsplit_once('\n').expect("the line of the setting ends its paragraph");
+        let (comment, line) = paragraph
+            .trim_end()
+            .rsplit_once('\n')
+            .expect("the line of the setting ends its paragraph");
         let comment: Vec<&str> = comment
             .lines()
             .map(|line| line.trim_start_matches("# "))
