@@ -42,18 +42,33 @@ impl Cache {
         }
     }
 
+    /// The live entries under several keys, each as [`fetch`](Self::fetch) finds it.
+    pub(super) async fn fetch_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        let found = self.backend().get_many(keys).await;
+        if found
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::Decode)
+        {
+            // Which of them it is has to be found out, so that it does not cost the others.
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.push(self.fetch(key).await?);
+            }
+            return Ok(found);
+        }
+        let now = Timestamp::now();
+        let live = |entry: Option<Entry>| entry.filter(|entry| !entry.is_expired(now));
+        Ok(self.observe(found)?.into_iter().map(live).collect())
+    }
+
     /// The values that are there, by key; failures are misses.
     pub(super) async fn fetch_known<T>(&self, keys: &[Key]) -> HashMap<Key, Option<Arc<T>>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let now = Timestamp::now();
-        let found = self
-            .observe(self.backend().get_many(keys).await)
-            .unwrap_or_default();
+        let found = self.fetch_many(keys).await.unwrap_or_default();
         let pairs = keys.iter().zip(found).filter_map(|(key, entry)| {
-            let entry = entry.filter(|entry| !entry.is_expired(now))?;
-            let value = self.decode_shared(&entry).ok().flatten()?;
+            let value = self.decode_shared(&entry?).ok().flatten()?;
             Some((key.clone(), Some(value)))
         });
         let known: HashMap<_, _> = pairs.collect();
@@ -73,39 +88,53 @@ impl Cache {
         Ok(entry.with_ttl(self.shared().ttl.resolve(ttl), now))
     }
 
+    /// The value of an entry; `None`, counted, for one that is damaged.
     pub(super) fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Result<Option<T>> {
-        if entry.codec() == CodecId::COUNTER {
-            return Err(Error::new(
-                ErrorKind::WrongType,
-                "the key holds a counter, not a value",
-            ));
-        }
-        let value = match entry.codec() {
-            CODEC => decode(entry.payload()),
-            _ => Err(Error::new(
-                ErrorKind::Decode,
-                "the entry was made by another codec",
-            )),
-        };
-        Ok(value.inspect_err(|error| self.damaged(error)).ok())
+        self.unless_damaged(decode_entry(entry))
     }
 
     pub(super) fn decode_shared<T>(&self, entry: &Entry) -> Result<Option<Arc<T>>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        if let Some(value) = entry.decoded_shared(CODEC) {
-            return Ok(Some(value));
+        self.unless_damaged(decode_entry_shared(entry))
+    }
+
+    pub(super) fn unless_damaged<T>(&self, value: Result<T>) -> Result<Option<T>> {
+        match value {
+            Err(error) if error.kind() == ErrorKind::Decode => {
+                self.damaged(&error);
+                Ok(None)
+            }
+            value => value.map(Some),
         }
-        let value = self.decode(entry)?.map(Arc::new);
-        if let Some(value) = &value {
-            entry.keep_decoded(CODEC, value);
-        }
-        Ok(value)
     }
 
     pub(crate) fn damaged(&self, error: &Error) {
         self.count(Event::Damaged);
         tracing::warn!(%error, "a stored entry is taken for absent");
     }
+}
+
+fn decode_entry<T: DeserializeOwned>(entry: &Entry) -> Result<T> {
+    let refused = |kind, message: &'static str| Err(Error::new(kind, message));
+    match entry.codec() {
+        CODEC => decode(entry.payload()),
+        CodecId::COUNTER => refused(ErrorKind::WrongType, "the key holds a counter, not a value"),
+        _ => refused(ErrorKind::Decode, "the entry was made by another codec"),
+    }
+}
+
+/// The value of an entry, decoded once for all readers of its type.
+pub(super) fn decode_entry_shared<T>(entry: &Entry) -> Result<Arc<T>>
+where
+    T: DeserializeOwned + Send + Sync + 'static,
+{
+    if let Some(value) = entry.decoded_shared(CODEC) {
+        return Ok(value);
+    }
+    let value = Arc::new(decode_entry(entry)?);
+    entry.keep_decoded(CODEC, &value);
+    // Somebody else may have been quicker; then all have theirs.
+    Ok(entry.decoded_shared(CODEC).unwrap_or(value))
 }

@@ -6,6 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Cache, Ttl,
+    entries::decode_entry_shared,
     flight::{Joined, Leader},
     stats::Event,
     waiting::Place,
@@ -200,7 +201,8 @@ impl Cache {
     {
         let key = self.values().key(name);
         if let Peek::Hit(entry) = self.backend().peek(key.as_key_ref(), Timestamp::now())
-            && let Ok(Some(value)) = self.decode_shared(&entry)
+            // Damage is counted by whoever fetches the entry to load in its place.
+            && let Ok(value) = decode_entry_shared(&entry)
         {
             self.count(Event::Hit);
             return Ok(value);

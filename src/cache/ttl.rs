@@ -42,14 +42,15 @@ impl TtlRules {
         let asked = match ttl {
             Ttl::Default => self.default,
             Ttl::Never => None,
-            Ttl::For(ttl) => Some(ttl.max(Duration::from_millis(1))),
+            Ttl::For(ttl) => Some(ttl),
         };
         let within = asked.map(|ttl| ttl.max(self.min.unwrap_or_default()));
-        match (within, self.max) {
+        let within = match (within, self.max) {
             (Some(ttl), Some(max)) => Some(ttl.min(max)),
             (None, max) => max,
             (ttl, None) => ttl,
-        }
+        };
+        within.map(|ttl| ttl.max(Duration::from_millis(1)))
     }
 }
 

@@ -155,17 +155,15 @@ impl Cache {
         keys: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Vec<Option<T>>> {
         let keys = self.keys(keys);
-        let now = Timestamp::now();
-        let found = self.observe(self.backend().get_many(&keys).await);
+        let found = self.fetch_many(&keys).await;
         let found = self.tolerate(found, vec![None; keys.len()])?;
-        let live = found
+        found
             .into_iter()
-            .map(|entry| entry.filter(|entry| !entry.is_expired(now)));
-        live.map(|entry| {
-            let value = entry.map(|entry| self.decode(&entry)).transpose()?;
-            Ok(self.counted(value.flatten()))
-        })
-        .collect()
+            .map(|entry| {
+                let value = entry.map(|entry| self.decode(&entry)).transpose()?;
+                Ok(self.counted(value.flatten()))
+            })
+            .collect()
     }
 
     /// Keeps `value` under `key` for the default TTL, and says whether it was kept: a value too large for the backend is
@@ -406,7 +404,7 @@ impl Cache {
         self.write(slice::from_ref(&key), increment).await
     }
 
-    /// Returns the counter under `key`.
+    /// Returns the counter under `key`; `None` when there is none.
     ///
     /// # Errors
     ///
@@ -429,9 +427,9 @@ impl Cache {
         };
         let counter = self
             .tolerate(entry, None)?
-            .map(|entry| entry.as_counter())
+            .map(|entry| self.unless_damaged(entry.as_counter()))
             .transpose()?;
-        Ok(self.counted(counter))
+        Ok(self.counted(counter.flatten()))
     }
 
     fn keys(&self, names: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Key> {
