@@ -120,10 +120,14 @@ impl<O> Leader<O> {
     pub(crate) fn announce(&self, outcome: O) {
         self.sender.send_replace(Some(outcome));
     }
-}
 
-impl<O> Drop for Leader<O> {
-    fn drop(&mut self) {
+    /// Ends the flight, and then gives its followers their outcome: who asks again begins another.
+    pub(crate) fn land(self, outcome: O) {
+        self.leave();
+        self.announce(outcome);
+    }
+
+    fn leave(&self) {
         let shard = &self.flights.shards[self.flights.hasher.hash_one(&self.key) as usize % SHARDS];
         let mut shard = lock(shard);
         // After detach() another flight may be there.
@@ -133,6 +137,12 @@ impl<O> Drop for Leader<O> {
         {
             shard.remove(&self.key);
         }
+    }
+}
+
+impl<O> Drop for Leader<O> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

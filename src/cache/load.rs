@@ -1,6 +1,12 @@
 //! `get_or_load`: read-through with one loader per key at a time.
 
-use std::{any::Any, error::Error as StdError, fmt, future::Future, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    error::Error as StdError,
+    fmt,
+    future::Future,
+    sync::Arc,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -11,7 +17,7 @@ use super::{
     stats::Event,
     waiting::Place,
 };
-use crate::{Key, Peek, PutMode, Timestamp};
+use crate::{Entry, Key, Peek, PutMode, Timestamp};
 
 /// Why a value could not be loaded.
 #[derive(Debug)]
@@ -71,6 +77,8 @@ impl<E: StdError + 'static> StdError for LoadError<E> {
 #[derive(Clone)]
 pub(crate) enum Loaded {
     Value(Arc<dyn Any + Send + Sync>),
+    /// A loader of several says that there is no such thing of its type.
+    Nothing(TypeId),
     Error(Arc<dyn Any + Send + Sync>),
 }
 
@@ -189,13 +197,14 @@ impl Cache {
                     Ok(error) => return Err(LoadError::Loader(error)),
                     Err(_) => return self.load_alone(load).await,
                 },
-                None => {}
+                // Who loads one key knows no such answer, and loads.
+                Some(Loaded::Nothing(_)) | None => {}
             }
         }
     }
 
     /// The value under a key without waiting, or else the key.
-    fn look_shared<T>(&self, name: &[u8]) -> Result<Arc<T>, Key>
+    pub(super) fn look_shared<T>(&self, name: &[u8]) -> Result<Arc<T>, Key>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
@@ -279,18 +288,26 @@ impl Cache {
         value
     }
 
-    /// Stores what was loaded; a failure is counted and logged, and the value is returned all the same.
-    pub(super) async fn keep_loaded<T>(&self, key: &Key, value: &Arc<T>, ttl: Ttl)
+    /// What was loaded as an entry; a value that cannot be written is counted and logged, and returned all the same.
+    pub(super) fn encode_loaded<T>(&self, value: &Arc<T>, ttl: Ttl) -> Option<Entry>
     where
         T: Serialize + Send + Sync + 'static,
     {
-        let entry = match self.encode(value, ttl) {
-            Ok(entry) => entry,
-            Err(error) => {
+        self.encode(value, ttl)
+            .inspect_err(|error| {
                 self.count(Event::Error);
                 tracing::warn!(%error, "a loaded value cannot be kept");
-                return;
-            }
+            })
+            .ok()
+    }
+
+    /// Stores what was loaded; a failure is counted and logged.
+    async fn keep_loaded<T>(&self, key: &Key, value: &Arc<T>, ttl: Ttl)
+    where
+        T: Serialize + Send + Sync + 'static,
+    {
+        let Some(entry) = self.encode_loaded(value, ttl) else {
+            return;
         };
         let kept = self.backend().put(key, entry, PutMode::Always).await;
         if let Ok(true) = self.observe(kept) {
@@ -301,7 +318,7 @@ impl Cache {
     /// Returns the values under `keys`, loading those that are missing with one call.
     ///
     /// The loader gets the missing keys, each once, and returns one result for each, in their order; `None` says that
-    /// there is no such thing, and is not cached. The answer has the order and length of `keys`. Keys that somebody
+    /// there is no such thing; those who wait for it are told so, and it is not cached. The answer has the order and length of `keys`. Keys that somebody
     /// else is loading are waited for, after the own ones were loaded, so that callers with overlapping keys never wait
     /// for each other in a circle. The loader is called a second time only for keys whose loader elsewhere gave up.
     ///

@@ -1,6 +1,7 @@
 //! The batch form of `get_or_load`.
 
 use std::{
+    any::TypeId,
     collections::{HashMap, HashSet},
     future::Future,
     sync::Arc,
@@ -16,7 +17,10 @@ use super::{
     stats::Event,
     waiting::Place,
 };
-use crate::Key;
+use crate::{Key, PutMode};
+
+/// What is known by key: a value, or that there is none.
+type Known<T> = HashMap<Key, Option<Arc<T>>>;
 
 /// A key of the batch that this caller loads.
 struct Led<K> {
@@ -29,6 +33,8 @@ struct Led<K> {
 /// What became of a key that somebody else was loading.
 enum Followed<T> {
     Value(Arc<T>),
+    /// The other loader says that there is no such thing.
+    Nothing,
     /// The other loader left without a result.
     HandedOver,
     /// The other loader's result is of another type.
@@ -47,17 +53,18 @@ where
     F: FnMut(Vec<K>) -> Fut,
     Fut: Future<Output = Result<Vec<Option<T>>, E>>,
 {
-    let keys: Vec<Key> = names
+    let looked: Vec<Result<Arc<T>, Key>> = names
         .iter()
-        .map(|name| cache.values().key(name.as_ref()).to_key())
+        .map(|name| cache.look_shared(name.as_ref()))
         .collect();
-    let mut known = cache.fetch_known(&keys).await;
     let mut asked = HashSet::new();
     let mut missing: Vec<(K, Key)> = names
         .into_iter()
-        .zip(keys.iter().cloned())
-        .filter(|(_, key)| !known.contains_key(key) && asked.insert(key.clone()))
+        .zip(&looked)
+        .filter_map(|(name, looked)| Some((name, looked.as_ref().err()?.clone())))
+        .filter(|(_, key)| asked.insert(key.clone()))
         .collect();
+    let mut known = Known::new();
     let place = Place::current();
     while !missing.is_empty() {
         let mut led = Vec::new();
@@ -78,22 +85,23 @@ where
         }
         lead(cache, led, &place, &mut load, &mut known).await?;
         for (name, key, follower) in followed {
-            match follow(cache, &place, follower).await? {
-                Followed::Value(value) => drop(known.insert(key, Some(value))),
-                Followed::HandedOver => missing.push((name, key)),
-                Followed::OtherType => {
-                    cache.count(Event::Load);
-                    let results = load(vec![name]).await.map_err(Arc::new);
-                    let value = results.map_err(LoadError::Loader)?.pop().flatten();
-                    known.insert(key, value.map(Arc::new));
+            let value = match follow(cache, &place, follower).await? {
+                Followed::Value(value) => Some(value),
+                Followed::Nothing => None,
+                Followed::HandedOver => {
+                    missing.push((name, key));
+                    continue;
                 }
-            }
+                Followed::OtherType => call(cache, 1, load(vec![name])).await?.pop().flatten(),
+            };
+            known.insert(key, value);
         }
     }
-    Ok(keys
-        .iter()
-        .map(|key| known.get(key).cloned().flatten())
-        .collect())
+    let answer = |looked| match looked {
+        Ok(value) => Some(value),
+        Err(key) => known.get(&key).cloned().flatten(),
+    };
+    Ok(looked.into_iter().map(answer).collect())
 }
 
 async fn lead<K, T, E, F, Fut>(
@@ -101,7 +109,7 @@ async fn lead<K, T, E, F, Fut>(
     mut led: Vec<Led<K>>,
     place: &Place,
     load: &mut F,
-    known: &mut HashMap<Key, Option<Arc<T>>>,
+    known: &mut Known<T>,
 ) -> Result<(), LoadError<E>>
 where
     K: Clone,
@@ -113,7 +121,7 @@ where
     if led.is_empty() {
         return Ok(());
     }
-    // Whoever led before may have stored since this caller looked.
+    // Whoever led before may have stored since this caller looked, and a server is asked here, once for all.
     let keys: Vec<Key> = led.iter().map(|led| led.key.clone()).collect();
     known.extend(cache.fetch_known(&keys).await);
     led.retain(|led| match known.get(&led.key) {
@@ -126,38 +134,82 @@ where
     if led.is_empty() {
         return Ok(());
     }
-    cache.count(Event::Load);
+    cache.add(Event::Miss, led.len());
     let flights: Vec<_> = led.iter().map(|led| led.leader.id()).collect();
     let asked: Vec<K> = led.iter().map(|led| led.name.clone()).collect();
-    let results = match place.lead(flights, load(asked)).await {
-        Ok(results) => results,
-        Err(error) => {
-            cache.count(Event::LoadError);
-            let error = Arc::new(error);
+    let loading = place.lead(flights, load(asked));
+    let values = call(cache, led.len(), loading).await.inspect_err(|error| {
+        if let LoadError::Loader(error) = error {
             for led in &led {
                 led.leader.announce(Loaded::Error(error.clone()));
             }
-            return Err(LoadError::Loader(error));
         }
-    };
-    if results.len() != led.len() {
-        return Err(LoadError::Length {
-            asked: led.len(),
-            got: results.len(),
-        });
-    }
-    for (led, value) in led.into_iter().zip(results) {
-        let value = value.map(Arc::new);
-        if let Some(value) = &value {
-            led.leader.announce(Loaded::Value(value.clone()));
-            match led.generation.may_store().await {
-                Some(_may) => cache.keep_loaded(&led.key, value, Ttl::Default).await,
-                None => cache.count(Event::LoadLate),
+    })?;
+    // Everybody who waits is answered before anything is stored, which may take its time.
+    let mut loaded = Vec::new();
+    for (led, value) in led.into_iter().zip(values) {
+        known.insert(led.key.clone(), value.clone());
+        match value {
+            Some(value) => {
+                led.leader.announce(Loaded::Value(value.clone()));
+                loaded.push((led, value));
             }
+            None => led.leader.land(Loaded::Nothing(TypeId::of::<T>())),
         }
-        known.insert(led.key, value);
     }
+    keep(cache, loaded).await;
     Ok(())
+}
+
+/// Waits for a loader that was asked for `asked` keys, and holds it to one result for each.
+async fn call<T, E>(
+    cache: &Cache,
+    asked: usize,
+    loading: impl Future<Output = Result<Vec<Option<T>>, E>>,
+) -> Result<Vec<Option<Arc<T>>>, LoadError<E>> {
+    cache.count(Event::Load);
+    let error = match loading.await {
+        Ok(values) if values.len() == asked => {
+            return Ok(values
+                .into_iter()
+                .map(|value| value.map(Arc::new))
+                .collect());
+        }
+        Ok(values) => LoadError::Length {
+            asked,
+            got: values.len(),
+        },
+        Err(error) => LoadError::Loader(Arc::new(error)),
+    };
+    cache.count(Event::LoadError);
+    Err(error)
+}
+
+/// Stores what was loaded and not invalidated meanwhile, with one call.
+async fn keep<K, T>(cache: &Cache, mut loaded: Vec<(Led<K>, Arc<T>)>)
+where
+    T: Serialize + Send + Sync + 'static,
+{
+    // In one order everywhere, so that batches that store the same keys never wait for each other in a circle.
+    loaded.sort_unstable_by(|(one, _), (other, _)| one.key.cmp(&other.key));
+    let mut permits = Vec::new();
+    let mut entries = Vec::new();
+    for (led, value) in &loaded {
+        let Some(permit) = led.generation.may_store().await else {
+            cache.count(Event::LoadLate);
+            continue;
+        };
+        if let Some(entry) = cache.encode_loaded(value, Ttl::Default) {
+            permits.push(permit);
+            entries.push((led.key.clone(), entry));
+        }
+    }
+    if entries.is_empty() {
+        return;
+    }
+    let put = cache.backend().put_many(entries, PutMode::Always).await;
+    let kept = cache.observe(put).unwrap_or_default();
+    cache.add(Event::Put, kept.iter().filter(|kept| **kept).count());
 }
 
 async fn follow<T, E>(
@@ -172,18 +224,18 @@ where
     let Some(_waiting) = place.wait_for(follower.id()) else {
         return Err(LoadError::Reentrant);
     };
-    Ok(match follower.outcome().await {
+    let followed = match follower.outcome().await {
         Some(Loaded::Value(value)) => match Arc::downcast(value) {
-            Ok(value) => {
-                cache.count(Event::LoadShared);
-                Followed::Value(value)
-            }
-            Err(_) => Followed::OtherType,
+            Ok(value) => Followed::Value(value),
+            Err(_) => return Ok(Followed::OtherType),
         },
+        Some(Loaded::Nothing(of)) if of == TypeId::of::<T>() => Followed::Nothing,
         Some(Loaded::Error(error)) => match Arc::downcast(error) {
             Ok(error) => return Err(LoadError::Loader(error)),
-            Err(_) => Followed::OtherType,
+            Err(_) => return Ok(Followed::OtherType),
         },
-        None => Followed::HandedOver,
-    })
+        Some(Loaded::Nothing(_)) | None => return Ok(Followed::HandedOver),
+    };
+    cache.count(Event::LoadShared);
+    Ok(followed)
 }
