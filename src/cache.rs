@@ -23,7 +23,7 @@ use std::{
 };
 
 use crate::{
-    Backend, Capabilities, Key, KeySpace, Result,
+    Backend, Capabilities, ErrorKind, Key, KeySpace, Result,
     key::{KeyHead, encode_namespace},
 };
 
@@ -357,7 +357,9 @@ impl Cache {
                     tracing::error!(%error, "the cache's backend fails; going on without it");
                 }
             }
-            Err(_) => self.count(Event::Error),
+            Err(error) if error.kind() == ErrorKind::Closed => self.count(Event::Error),
+            // The caller's own mistake.
+            Err(_) => {}
         }
         result
     }

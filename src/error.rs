@@ -123,20 +123,16 @@ impl fmt::Display for Error {
     }
 }
 
+/// As a person reads it, because `main` prints errors this way: the message as it is, and the causes behind it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Error");
-        debug.field("kind", &self.0.kind);
-        if let Some((backend, operation)) = &self.0.place {
-            debug
-                .field("backend", backend)
-                .field("operation", operation);
+        write!(f, "{self} ({:?})", self.0.kind)?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
         }
-        debug.field("message", &self.0.message);
-        if let Some(source) = &self.0.source {
-            debug.field("source", source);
-        }
-        debug.finish()
+        Ok(())
     }
 }
 

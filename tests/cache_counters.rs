@@ -8,8 +8,10 @@
 
 mod support_cache;
 
+use std::convert::Infallible;
+
 use futures_util::future::join_all;
-use larder::{Cache, CodecId, ErrorKind, Memory, PutOptions, Ttl};
+use larder::{Cache, CodecId, ErrorKind, LoadError, Memory, PutOptions, Ttl};
 use support_cache::{Puppet, advance, millis, put_raw, secs};
 
 fn both() -> [Cache; 2] {
@@ -118,6 +120,26 @@ async fn a_counter_is_no_value() {
         }
         assert_eq!(cache.counter("key").await.unwrap(), Some(1));
         assert_eq!(cache.stats().damaged, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_is_not_loaded_over() {
+    for cache in both() {
+        cache.increment("key", 5).await.unwrap();
+        let never = || async { panic!("a counter is not to be loaded") };
+        let one = cache
+            .get_or_load::<i64, Infallible, _, _>("key", never)
+            .await;
+        assert!(matches!(one, Err(LoadError::WrongType)));
+        let never = |_: Vec<&str>| async { panic!("a counter is not to be loaded") };
+        let many = cache
+            .get_or_load_many::<_, i64, Infallible, _, _>(["key"], never)
+            .await;
+        assert!(matches!(many, Err(LoadError::WrongType)));
+        assert_eq!(cache.counter("key").await.unwrap(), Some(5));
+        let stats = cache.stats();
+        assert_eq!((stats.errors, stats.flights), (0, 0));
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Cache, Event, Ttl};
+use super::{Cache, Event, LoadError, Ttl};
 #[cfg(feature = "json")]
 use crate::codec::json::{decode, encode};
 #[cfg(not(feature = "json"))]
@@ -62,18 +62,23 @@ impl Cache {
     }
 
     /// The values that are there, by key; failures are misses.
-    pub(super) async fn fetch_known<T>(&self, keys: &[Key]) -> HashMap<Key, Option<Arc<T>>>
+    pub(super) async fn fetch_known<T, E>(
+        &self,
+        keys: &[Key],
+    ) -> Result<HashMap<Key, Option<Arc<T>>>, LoadError<E>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
+        let mut known = HashMap::new();
         let found = self.fetch_many(keys).await.unwrap_or_default();
-        let pairs = keys.iter().zip(found).filter_map(|(key, entry)| {
-            let value = self.decode_shared(&entry?).ok().flatten()?;
-            Some((key.clone(), Some(value)))
-        });
-        let known: HashMap<_, _> = pairs.collect();
+        for (key, entry) in keys.iter().zip(found) {
+            let Some(entry) = entry else { continue };
+            if let Some(value) = self.decode_or_miss(&entry)? {
+                known.insert(key.clone(), Some(value));
+            }
+        }
         self.add(Event::Hit, known.len());
-        known
+        Ok(known)
     }
 
     pub(super) fn encode<T>(&self, value: &Arc<T>, ttl: Ttl) -> Result<Entry>

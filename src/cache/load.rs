@@ -17,7 +17,7 @@ use super::{
     stats::Event,
     waiting::Place,
 };
-use crate::{Entry, Key, Peek, PutMode, Timestamp};
+use crate::{Entry, ErrorKind, Key, Peek, PutMode, Timestamp};
 
 /// Why a value could not be loaded.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub enum LoadError<E> {
     Loader(Arc<E>),
     /// The loader asked, directly or by way of other loaders, for the key it was loading; waiting would never end.
     Reentrant,
+    /// The key holds a counter; nothing was loaded.
+    WrongType,
     /// The loader of `get_or_load_many` did not return one result per key.
     Length {
         /// How many keys it was asked for.
@@ -41,6 +43,7 @@ impl<E> Clone for LoadError<E> {
         match self {
             Self::Loader(error) => Self::Loader(error.clone()),
             Self::Reentrant => Self::Reentrant,
+            Self::WrongType => Self::WrongType,
             Self::Length { asked, got } => Self::Length {
                 asked: *asked,
                 got: *got,
@@ -54,6 +57,7 @@ impl<E> fmt::Display for LoadError<E> {
         match self {
             Self::Loader(_) => f.write_str("the loader failed"),
             Self::Reentrant => f.write_str("a loader asked for the key that it was loading"),
+            Self::WrongType => f.write_str("the key holds a counter, not a value"),
             Self::Length { asked, got } => {
                 write!(
                     f,
@@ -97,8 +101,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`LoadError::Loader`] when the loader failed, [`LoadError::Reentrant`] when it asked for its own key. The latter
-    /// is found within one task; a loader that waits for a task it spawned to ask for the same key waits for ever.
+    /// [`LoadError::Loader`] when the loader failed, [`LoadError::WrongType`] for the key of a counter,
+    /// [`LoadError::Reentrant`] when the loader asked for its own key. The latter is found within one task; a loader that waits for a task it spawned to ask for the same key waits for ever.
     ///
     /// # Cancel safety
     ///
@@ -235,7 +239,7 @@ impl Cache {
     {
         // Whoever led before may have stored since this caller looked, and a server is asked here, once for all.
         let generation = self.shared().generations.begin(key).await;
-        if let Some(value) = self.fetch_shared::<T>(key).await {
+        if let Some(value) = self.fetch_shared::<T, E>(key).await? {
             leader.announce(Loaded::Value(value.clone()));
             return Ok(value);
         }
@@ -274,18 +278,32 @@ impl Cache {
     }
 
     /// The value under a key that `peek` missed, with every failure taken for a miss.
-    async fn fetch_shared<T>(&self, key: &Key) -> Option<Arc<T>>
+    async fn fetch_shared<T, E>(&self, key: &Key) -> Result<Option<Arc<T>>, LoadError<E>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
         let found = self.fetch(key).await.ok().flatten();
-        let value = found.and_then(|entry| self.decode_shared(&entry).ok().flatten());
+        let value = found
+            .map(|entry| self.decode_or_miss(&entry))
+            .transpose()?
+            .flatten();
         self.count(if value.is_some() {
             Event::Hit
         } else {
             Event::Miss
         });
-        value
+        Ok(value)
+    }
+
+    /// The value of an entry; only a counter is an error, because loading would replace it.
+    pub(super) fn decode_or_miss<T, E>(&self, entry: &Entry) -> Result<Option<Arc<T>>, LoadError<E>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        match self.decode_shared(entry) {
+            Err(error) if error.kind() == ErrorKind::WrongType => Err(LoadError::WrongType),
+            value => Ok(value.ok().flatten()),
+        }
     }
 
     /// What was loaded as an entry; a value that cannot be written is counted and logged, and returned all the same.
@@ -318,9 +336,9 @@ impl Cache {
     /// Returns the values under `keys`, loading those that are missing with one call.
     ///
     /// The loader gets the missing keys, each once, and returns one result for each, in their order; `None` says that
-    /// there is no such thing; those who wait for it are told so, and it is not cached. The answer has the order and length of `keys`. Keys that somebody
-    /// else is loading are waited for, after the own ones were loaded, so that callers with overlapping keys never wait
-    /// for each other in a circle. The loader is called a second time only for keys whose loader elsewhere gave up.
+    /// there is no such thing; those who wait for it are told so, and it is not cached. The answer has the order and
+    /// length of `keys`. Keys that somebody else is loading are waited for, after the own ones were loaded, so that
+    /// callers with overlapping keys never wait for each other in a circle. The loader is called a second time only for keys whose loader elsewhere gave up.
     ///
     /// # Errors
     ///

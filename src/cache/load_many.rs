@@ -123,7 +123,7 @@ where
     }
     // Whoever led before may have stored since this caller looked, and a server is asked here, once for all.
     let keys: Vec<Key> = led.iter().map(|led| led.key.clone()).collect();
-    known.extend(cache.fetch_known(&keys).await);
+    known.extend(cache.fetch_known(&keys).await?);
     led.retain(|led| match known.get(&led.key) {
         Some(Some(value)) => {
             led.leader.announce(Loaded::Value(value.clone()));

@@ -55,7 +55,7 @@ counts! {
     LoadLate => loads_late,
     /// Stored bytes that could not be read and were taken for absent.
     Damaged => damaged,
-    /// Failures of the backend.
+    /// Failures of the backend, and loaded values that could not be written.
     Error => errors,
     /// Requests answered from a fresh stored response, 304 included.
     HttpHit => http_hits,

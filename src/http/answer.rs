@@ -64,12 +64,9 @@ pub(super) fn from_store<R>(
         Telling {
             outcome: Outcome::Hit { ttl },
             detail: None,
-        } if !not_modified => stored.hit_headers(config.status.as_ref(), age, ttl),
+        } => stored.hit_headers(not_modified, config.status.as_ref(), age, ttl),
         telling => {
-            let mut headers = match not_modified {
-                true => stored.not_modified().clone(),
-                false => stored.answer.clone(),
-            };
+            let mut headers = stored.plain_headers(not_modified).clone();
             stored.tell(&mut headers, age, telling.value(config));
             headers
         }

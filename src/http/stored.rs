@@ -39,10 +39,10 @@ pub(super) struct StoredResponse {
     pub(super) head: StoredHead,
     /// The headers of an answer: a slot for `Age`, and one for `Cache-Status` unless an upstream cache has told something
     /// in that field, are there to be overwritten, because inserting a field may grow the map.
-    pub(super) answer: HeaderMap,
+    answer: HeaderMap,
     pub(super) body: Bytes,
     pub(super) policy: ResponsePolicy,
-    pub(super) has_status_slot: bool,
+    has_status_slot: bool,
     not_modified: OnceLock<HeaderMap>,
     latest: Mutex<Option<Latest>>,
 }
@@ -53,8 +53,9 @@ struct Latest {
     age: u32,
     ttl: i64,
     writer: Option<CacheStatus>,
-    /// Kept from the second hit of a second on: a response that is seldom asked for does not pay for it.
-    headers: Option<Arc<HeaderMap>>,
+    /// Of a whole answer and of a 304. Kept from the second hit of a second on: a response that is seldom asked for does
+    /// not pay for it.
+    headers: [Option<Arc<HeaderMap>>; 2],
 }
 
 impl StoredHead {
@@ -153,54 +154,57 @@ impl StoredResponse {
         }
     }
 
-    /// The headers of a 304 that stands for the response.
-    pub(super) fn not_modified(&self) -> &HeaderMap {
-        self.not_modified
-            .get_or_init(|| conditional::not_modified_headers(&self.answer))
-    }
-
-    /// The headers of a fresh hit, made anew only when the second has changed.
+    /// The headers of a fresh hit or of the 304 for it, made anew only when the second has changed.
     pub(super) fn hit_headers(
         &self,
+        not_modified: bool,
         writer: Option<&CacheStatus>,
         age: u32,
         ttl: i64,
     ) -> HeaderMap {
+        let make = |writer: Option<&CacheStatus>| {
+            let mut headers = self.plain_headers(not_modified).clone();
+            let status = writer.map(|writer| writer.value(Outcome::Hit { ttl }, None));
+            self.tell(&mut headers, age, status);
+            headers
+        };
         // Whoever does not get the lock at once is faster by making them.
         let Ok(mut latest) = self.latest.try_lock() else {
-            return self.make_hit_headers(writer, age, ttl);
+            return make(writer);
         };
         match &mut *latest {
             Some(now) if now.age == age && now.ttl == ttl && now.writer.as_ref() == writer => {
-                if let Some(headers) = now.headers.clone() {
+                let kept = &mut now.headers[usize::from(not_modified)];
+                if let Some(headers) = kept.clone() {
                     drop(latest);
                     return HeaderMap::clone(&headers);
                 }
-                let headers = self.make_hit_headers(writer, age, ttl);
-                now.headers = Some(Arc::new(headers.clone()));
+                let headers = make(writer);
+                *kept = Some(Arc::new(headers.clone()));
                 headers
             }
-            other => {
+            latest => {
                 let writer = writer.cloned();
-                let before = other.replace(Latest {
+                let headers = [None, None];
+                *latest = Some(Latest {
                     age,
                     ttl,
                     writer,
-                    headers: None,
+                    headers,
                 });
-                let writer = other.as_ref().and_then(|now| now.writer.clone());
-                drop(latest);
-                drop(before);
-                self.make_hit_headers(writer.as_ref(), age, ttl)
+                make(latest.as_ref().and_then(|now| now.writer.as_ref()))
             }
         }
     }
 
-    fn make_hit_headers(&self, writer: Option<&CacheStatus>, age: u32, ttl: i64) -> HeaderMap {
-        let mut headers = self.answer.clone();
-        let status = writer.map(|writer| writer.value(Outcome::Hit { ttl }, None));
-        self.tell(&mut headers, age, status);
-        headers
+    /// The headers of a whole answer or of a 304, with slots for what each answer tells.
+    pub(super) fn plain_headers(&self, not_modified: bool) -> &HeaderMap {
+        match not_modified {
+            true => self
+                .not_modified
+                .get_or_init(|| conditional::not_modified_headers(&self.answer)),
+            false => &self.answer,
+        }
     }
 
     /// Writes `Age` and `Cache-Status` into their slots, or the latter behind what upstream caches told.
