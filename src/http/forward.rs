@@ -23,8 +23,9 @@ use super::{
     place::{Lasts, Offer, Refused},
     reuse::serve_on_error,
     status::{Forward, Outcome},
+    storable::Refusal,
     stored::StoredResponse,
-    telling::{Decision, decided},
+    telling::{self, Decision, decided},
     work::{Inside, Stale, Work},
 };
 use crate::{
@@ -44,6 +45,7 @@ struct Answered {
     leader: Option<Leader<Landing>>,
     stale: Option<Stale>,
     reason: Forward,
+    route: Option<String>,
     /// The client's conditions were kept from the inner service, and are to be evaluated against its answer.
     evaluate: bool,
 }
@@ -68,6 +70,7 @@ where
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
         config.cache.count(Event::HttpMiss);
         decided(&config, self.request.extensions(), Decision::Miss);
+        let route = telling::route(&config, self.request.extensions()).map(str::to_owned);
         Inside::mark(self.request.extensions_mut(), &config.cache);
         let load = config.cache.shared().generations.begin(&self.base).await;
         let request = Timestamp::now();
@@ -97,6 +100,7 @@ where
             leader,
             stale,
             reason,
+            route,
             evaluate,
         };
         match result {
@@ -192,6 +196,7 @@ impl Work<(), ()> {
             leader,
             stale,
             reason,
+            route,
             ..
         } = answered;
         let stored = stale
@@ -222,7 +227,8 @@ impl Work<(), ()> {
                 (true, None)
             }
             Err(refused) => {
-                self.refused(&refused, stale.as_ref(), times.response).await;
+                self.refused(&refused, route.as_deref(), stale.as_ref(), times.response)
+                    .await;
                 (false, Some(refused.reason))
             }
         };
@@ -271,6 +277,7 @@ impl Work<(), ()> {
             leader,
             stale,
             reason,
+            route,
             evaluate,
         } = answered;
         let (mut parts, body) = response.into_parts();
@@ -305,7 +312,8 @@ impl Work<(), ()> {
             Ok((commit, len)) => commit.keep(body, len),
             Err(refused) => {
                 if !self.asked.is_head {
-                    self.refused(&refused, stale.as_ref(), times.response).await;
+                    self.refused(&refused, route.as_deref(), stale.as_ref(), times.response)
+                        .await;
                     detail = Some(refused.reason);
                 }
                 CacheBody::pass(body)
@@ -343,8 +351,23 @@ impl Work<(), ()> {
         }
     }
 
-    async fn refused(&self, refused: &Refused, stale: Option<&Stale>, now: Timestamp) {
+    async fn refused(
+        &self,
+        refused: &Refused,
+        route: Option<&str>,
+        stale: Option<&Stale>,
+        now: Timestamp,
+    ) {
         self.config.cache.count(Event::HttpRefused);
+        let route = route.unwrap_or_default();
+        if refused.reason == Refusal::SetCookie.as_str()
+            && self.config.cookie_routes.is_first(route)
+        {
+            tracing::info!(
+                route,
+                "a response with Set-Cookie is not stored; it would be if it said `public`, or by CacheLayer::set_cookie"
+            );
+        }
         if refused.lasts == Lasts::ForCookies {
             self.config.unshared.insert(&self.base, true, now);
         }

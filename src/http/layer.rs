@@ -7,6 +7,7 @@ use super::{
     policy::{Rules, SetCookie},
     service::CacheService,
     status::CacheStatus,
+    telling::OncePerRoute,
     unshared::Unshared,
 };
 use crate::{Cache, Result};
@@ -57,7 +58,10 @@ pub(super) struct Config {
     pub(super) max_variants: usize,
     pub(super) follower_wait: Duration,
     pub(super) status: Option<CacheStatus>,
+    pub(super) status_key: bool,
     pub(super) route_label: Option<fn(&Extensions) -> Option<&str>>,
+    /// Routes whose `Set-Cookie` kept a response from being stored, for the log to say it once.
+    pub(super) cookie_routes: Arc<OncePerRoute>,
     /// URIs whose responses were not to be shared lately, so that requests for them do not wait for each other.
     pub(super) unshared: Arc<Unshared>,
 }
@@ -72,7 +76,9 @@ impl CacheLayer {
             max_variants: 32,
             follower_wait: Duration::from_secs(5),
             status: CacheStatus::new("larder").ok(),
+            status_key: false,
             route_label: None,
+            cookie_routes: Arc::default(),
             unshared: Arc::default(),
         }))
     }
@@ -162,6 +168,12 @@ impl CacheLayer {
     /// Leaves `Cache-Status` out.
     pub fn without_status(self) -> Self {
         self.change(|config| config.status = None)
+    }
+
+    /// Whether `Cache-Status` tells the key too, up to 512 bytes of it; off by default. For development only: a key holds
+    /// what other layers may have hidden from clients, such as the path before it was rewritten.
+    pub fn status_key(self, on: bool) -> Self {
+        self.change(|config| config.status_key = on)
     }
 
     /// How log events name the route of a request. In axum routers it is the matched path, as it was written; elsewhere

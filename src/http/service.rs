@@ -18,7 +18,7 @@ use super::{
     layer::Config,
     lookup::{self, Looked},
     reuse::{Reuse, reuse},
-    status::Forward,
+    status::{Forward, append_key},
     telling::{Decision, decided},
     unsafe_methods::change,
     work::{Inside, Work},
@@ -57,6 +57,34 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if !self.config.status_key {
+            return self.answer(request);
+        }
+        let head = self.config.cache.responses();
+        let host = key::Host::read(request.headers());
+        let base = key::base(head, request.uri(), host, request.extensions());
+        let answer = self.answer(request);
+        ResponseFuture::work(async move {
+            let mut response = answer.await?;
+            if let Some(base) = base {
+                append_key(response.headers_mut(), base.as_key_ref().name());
+            }
+            Ok(response)
+        })
+    }
+}
+
+impl<S> CacheService<S> {
+    /// Answers from the store at once, or with the help of the inner service.
+    #[inline]
+    fn answer<B, R>(&self, request: Request<B>) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+    {
         let is_head = request.method() == Method::HEAD;
         if !is_head && request.method() != Method::GET {
             return self.call_other(request);
@@ -110,9 +138,7 @@ where
         };
         ResponseFuture::work(work.run(looked))
     }
-}
 
-impl<S> CacheService<S> {
     /// Methods other than GET and HEAD.
     fn call_other<B, R>(&self, request: Request<B>) -> ResponseFuture<S, B, R>
     where

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::{Error, ErrorKind, Result};
@@ -136,8 +136,12 @@ fn push_item(text: &str, line: &mut Line) {
         line.extend_from_slice(text.as_bytes());
         return;
     }
+    push_string(text.as_bytes(), line);
+}
+
+fn push_string(text: &[u8], line: &mut Line) {
     line.push(b'"');
-    for byte in text.bytes() {
+    for &byte in text {
         match byte {
             b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
             b' '..=b'~' => line.push(byte),
@@ -146,6 +150,27 @@ fn push_item(text: &str, line: &mut Line) {
         }
     }
     line.push(b'"');
+}
+
+/// More of a key is not shown.
+const MAX_KEY: usize = 512;
+
+/// Adds the parameter `key` to the last member that a response has (RFC 9211 §2.7).
+pub(crate) fn append_key(headers: &mut HeaderMap, key: &[u8]) {
+    let mut values: Vec<HeaderValue> = headers.get_all(CACHE_STATUS).iter().cloned().collect();
+    let Some(last) = values.last_mut() else {
+        return;
+    };
+    let mut line = Line::from_slice(last.as_bytes());
+    line.extend_from_slice(b"; key=");
+    push_string(&key[..key.len().min(MAX_KEY)], &mut line);
+    if let Ok(value) = HeaderValue::from_bytes(&line) {
+        *last = value;
+    }
+    headers.remove(CACHE_STATUS);
+    for value in values {
+        headers.append(CACHE_STATUS, value);
+    }
 }
 
 /// Writes an integer within the fifteen digits that structured fields have (RFC 9651 §3.3.1).
@@ -219,6 +244,19 @@ mod tests {
                 .value(Outcome::Hit { ttl: 1 }, None),
             "\"1\"; hit; ttl=1"
         );
+    }
+
+    #[test]
+    fn a_key_is_told_behind_the_last_member() {
+        let mut headers = HeaderMap::new();
+        append_key(&mut headers, b"http://example.org/");
+        assert!(headers.is_empty());
+        headers.append(CACHE_STATUS, HeaderValue::from_static("upstream; hit"));
+        headers.append(CACHE_STATUS, HeaderValue::from_static("larder; hit; ttl=1"));
+        append_key(&mut headers, b"http://example.org/\"\xff");
+        let values: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
+        let told = r#"larder; hit; ttl=1; key="http://example.org/\"?""#;
+        assert_eq!(values, ["upstream; hit", told]);
     }
 
     #[test]

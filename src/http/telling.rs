@@ -1,5 +1,10 @@
 //! One `tracing` event for each decision, by route and never by URI.
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
 use http::Extensions;
 
 use super::layer::Config;
@@ -51,4 +56,18 @@ pub(super) fn route<'a>(config: &Config, extensions: &'a Extensions) -> Option<&
     return crate::axum::matched_path(extensions);
     #[cfg(not(feature = "axum"))]
     None
+}
+
+/// The routes that something was said of. A name beyond the first thousand is not noted, and not said either.
+#[derive(Debug, Default)]
+pub(super) struct OncePerRoute(Mutex<HashSet<Box<str>>>);
+
+const MAX_ROUTES: usize = 1000;
+
+impl OncePerRoute {
+    /// Whether this is the first time for the route.
+    pub(super) fn is_first(&self, route: &str) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.len() < MAX_ROUTES && !said.contains(route) && said.insert(route.into())
+    }
 }
