@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use larder::Cache;
+use larder::{Cache, CacheLayer};
 use support::{Answer, App, Asking, Origin, Step, answer, feed, settle};
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -61,13 +61,14 @@ async fn a_thousand_misses_call_the_handler_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_misses_on_several_threads_call_the_handler_once() {
     let (sender, gate) = tokio::sync::watch::channel(false);
-    let app = App::new(Origin::new(move |call| {
+    let origin = Origin::new(move |call| {
         let mut gate = gate.clone();
         async move {
             gate.wait_for(|open| *open).await?;
             Ok(answer(200, FRESH, call.number.to_string()))
         }
-    }));
+    });
+    let app = App::changed(origin, |layer| layer.follower_wait(Duration::from_secs(60)));
     let waiting: Vec<_> = (0..1_000).map(|_| spawn(&app, &[])).collect();
     sender.send(true).unwrap();
     for answer in waiting {
@@ -348,6 +349,14 @@ async fn requests_that_force_a_fresh_response_are_not_collapsed() {
     let app = App::new(slow(200, FRESH));
     all(&app, 10, &[("cache-control", "no-cache")]).await;
     assert_eq!(app.calls(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_whose_directives_are_ignored_are_collapsed() {
+    let ignoring = |layer: CacheLayer| layer.ignore_client_directives(true);
+    let app = App::changed(slow(200, FRESH), ignoring);
+    all(&app, 10, &[("cache-control", "no-cache, max-age=0")]).await;
+    assert_eq!(app.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@
 mod support;
 
 use larder::CacheLayer;
-use support::{App, Origin, after, answer, body_of};
+use support::{App, Origin, after, answer, body_of, request, send};
 
 fn minute() -> App {
     App::new(Origin::with(&[("cache-control", "max-age=60")]))
@@ -53,6 +53,19 @@ async fn a_host_is_the_same_in_any_letter_case_and_with_its_default_port() {
             "{uri}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_without_a_host_are_not_for_any_host() {
+    let app = minute();
+    let without = || {
+        let mut request = request("GET", "/", &[]);
+        request.headers_mut().remove("host");
+        request
+    };
+    assert_eq!(app.get("/").await.text(), "1");
+    assert_eq!(send(&app.service, without()).await.text(), "2");
+    assert!(send(&app.service, without()).await.is_hit());
 }
 
 #[tokio::test(start_paused = true)]

@@ -165,6 +165,23 @@ async fn the_name_is_the_application_s_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_layers_of_one_cache_each_tell_their_own_name_of_one_response() {
+    let (cache, origin) = (Cache::memory(), minute());
+    let named = |name: &'static str| {
+        App::on(cache.clone(), origin.clone(), move |layer| {
+            layer.status_name(name).unwrap()
+        })
+    };
+    let (shop, blog) = (named("shop"), named("blog"));
+    shop.get("/").await;
+    after(0.5).await;
+    for _ in 0..2 {
+        assert_eq!(shop.get("/").await.told(), "shop; hit; ttl=60");
+        assert_eq!(blog.get("/").await.told(), "blog; hit; ttl=60");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_can_be_switched_off() {
     let app = App::changed(minute(), CacheLayer::without_status);
     for fields in [

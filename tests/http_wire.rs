@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::Request, response::Response, routing::get};
 use http::{StatusCode, header};
@@ -46,7 +49,7 @@ async fn conversation(mut wire: Wire) {
     let head = wire.head().await;
     assert!(head.starts_with("http/1.1 200 "), "{head}");
     assert!(head.contains("cache-status: larder; hit; ttl="), "{head}");
-    assert!(head.contains("age: 0\r\n"), "{head}");
+    assert!(head.contains("\r\nage: "), "{head}");
     assert_eq!(head.matches("content-length: 5\r\n").count(), 1, "{head}");
     assert_eq!(head.matches("\r\ndate: ").count(), 1, "{head}");
     assert_eq!(wire.bytes(5).await, "hello");
@@ -245,7 +248,8 @@ async fn many_clients_at_once_get_one_answer() {
         ))
     });
     let app = Router::new().fallback_service(origin.clone().infallible());
-    let address = serve(layer().around(app)).await;
+    let patient = layer().follower_wait(Duration::from_secs(60));
+    let address = serve(patient.around(app)).await;
     let clients: Vec<_> = (0..50)
         .map(|_| {
             tokio::spawn(async move {

@@ -203,9 +203,10 @@ where
     /// Whether the answer to another request could be this one's too.
     fn may_wait(&self, why: Option<Why>, now: Timestamp) -> bool {
         let asked = &self.asked;
+        let forces = asked.directives.no_cache && !self.config.rules.ignore_client_directives;
         !asked.is_head
             && !asked.authorization
-            && !asked.directives.no_cache
+            && !forces
             && !matches!(why, Some(Why::Request | Why::NoCache))
             && !self.config.follower_wait.is_zero()
             && !self.config.unshared.contains(&self.base, asked.cookie, now)
