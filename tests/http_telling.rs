@@ -4,6 +4,11 @@
 
 mod support;
 
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
 use larder::{Cache, CacheLayer, ErrorKind};
 use support::{App, Asking, Failing, Mode, Origin, after, answer};
 
@@ -178,6 +183,57 @@ async fn two_layers_of_one_cache_each_tell_their_own_name_of_one_response() {
     for _ in 0..2 {
         assert_eq!(shop.get("/").await.told(), "shop; hit; ttl=60");
         assert_eq!(blog.get("/").await.told(), "blog; hit; ttl=60");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_is_told_only_when_asked_for() {
+    let app = App::new(minute());
+    assert!(!app.get("/a?b=1").await.told().contains("key="));
+    let app = App::changed(minute(), |layer| layer.status_key(true));
+    let key = "; key=\"http://test.example/a?b=1\"";
+    let told = app.get("/a?b=1").await.told();
+    assert_eq!(told, format!("larder; fwd=uri-miss; stored{key}"));
+    let told = app.get("/a?b=1").await.told();
+    assert_eq!(told, format!("larder; hit; ttl=60{key}"));
+    let told = app.send("POST", "/a?b=1", &[]).await.told();
+    assert_eq!(told, format!("larder; fwd=method{key}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_cookie_that_keeps_a_response_from_being_stored_is_logged_once_for_a_route() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    let _listening = tracing::subscriber::set_default(subscriber);
+    let fields = [("cache-control", "max-age=60"), ("set-cookie", "id=1")];
+    let app = App::new(Origin::with(&fields));
+    for path in ["/", "/", "/other"] {
+        app.get(path).await;
+    }
+    let log = log.0.lock().unwrap();
+    let text = String::from_utf8_lossy(&log);
+    assert_eq!(
+        text.matches("Set-Cookie is not stored").count(),
+        1,
+        "{text}"
+    );
+    assert!(!text.contains("id=1"));
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
