@@ -18,6 +18,8 @@ mod fields;
 mod forward;
 mod freshness;
 mod future;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod invalidation;
 mod key;
 mod layer;

@@ -38,6 +38,11 @@ mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+/// What fuzz targets reach that the public API does not. Only there when a fuzzer builds the crate.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::http::fuzzing;
+
 #[cfg(feature = "axum")]
 pub use self::{
     axum::CacheRejection,
