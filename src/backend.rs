@@ -26,6 +26,9 @@ pub use null::Null;
 ///   more coarsely rounds the TTL up, never to "no expiry"; the cache checks the entry's own time on every read.
 /// * **Atomicity.** [`PutMode::IfAbsent`], [`PutMode::IfVersion`], [`delete_if`](Self::delete_if) and
 ///   [`increment`](Self::increment) are one atomic step each, for every client of the same server.
+/// * **Time.** A backend that waits for something outside bounds its own waiting, and answers with
+///   [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) or [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable); the
+///   cache does not interrupt it, and a request waits as long as the backend does.
 /// * **Cancel safety.** Dropping any of the futures leaves the backend usable; the operation may have happened or not.
 /// * **What cannot be done** is answered with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), and
 ///   [`capabilities`](Self::capabilities) says so beforehand.

@@ -339,6 +339,28 @@ async fn thousands_of_lines_are_survived_and_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn as_many_fields_as_a_map_takes_pass_through_and_are_not_stored() {
+    let full = Origin::now(|_| {
+        let mut response = answer(200, &[("cache-control", "max-age=60")], "");
+        let headers = response.headers_mut();
+        for number in 0.. {
+            let name = HeaderName::try_from(format!("x-{number}")).unwrap();
+            if headers.try_insert(name, HeaderValue::from(number)).is_err() {
+                break;
+            }
+        }
+        response
+    });
+    let app = App::new(full);
+    for _ in 0..2 {
+        let passed = app.get("/").await;
+        assert_eq!(passed.status, 200);
+        assert_eq!(passed.header("x-9999"), Some("9999"));
+        assert!(!passed.is_hit());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn thousands_of_lines_in_a_request_are_survived() {
     let app = App::new(Origin::with(&[
         ("cache-control", "max-age=60"),

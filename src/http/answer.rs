@@ -41,7 +41,8 @@ impl Telling {
 
     pub(super) fn append(self, config: &Config, headers: &mut HeaderMap) {
         if let Some(value) = self.value(config) {
-            headers.append(CACHE_STATUS, value);
+            // A map that is full has no room to tell in; adding to it would panic.
+            let _ = headers.try_append(CACHE_STATUS, value);
         }
     }
 }

@@ -82,7 +82,8 @@ where
             KindProj::Pass { call, status } => {
                 let mut response = ready!(call.as_mut().poll(cx))?;
                 if let Some(status) = status.take() {
-                    response.headers_mut().append(CACHE_STATUS, status);
+                    // A map that is full has no room to tell in; adding to it would panic.
+                    let _ = response.headers_mut().try_append(CACHE_STATUS, status);
                 }
                 Poll::Ready(Ok(response.map(CacheBody::pass)))
             }

@@ -18,7 +18,7 @@ use super::{
     lookup,
     policy::assess,
     storable::{Refusal, RequestFacts},
-    stored::{StoredHead, StoredResponse},
+    stored::{MAX_FIELDS, StoredHead, StoredResponse},
     variants::{self, Id, VariantRecord},
     vary::Vary,
 };
@@ -83,7 +83,8 @@ impl Offer<'_> {
         let declared = self.headers.get(CONTENT_LENGTH).map(|value| value.to_str());
         let declared = declared.and_then(|value| value.ok()?.parse::<u64>().ok());
         let expected = declared.or(size.exact());
-        if expected.unwrap_or(size.lower()) > self.config.max_body {
+        let is_too_large = expected.unwrap_or(size.lower()) > self.config.max_body;
+        if is_too_large || self.headers.len() > MAX_FIELDS {
             let refused = Refused {
                 reason: "too-large",
                 lasts: Lasts::ForAll,

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, Timestamp};
 
+/// A response with more lines than this is not stored: header maps have a limit, and adding beyond it panics.
+pub(super) const MAX_FIELDS: usize = 8192;
+
 const FORMAT: u8 = 1;
 const AUTHORIZATION: u8 = 1;
 const COOKIE: u8 = 2;
@@ -94,8 +97,11 @@ impl StoredHead {
         let status = StatusCode::from_u16(u16::from_be_bytes(take(&mut bytes)?)).ok()?;
         let request = Timestamp::from_millis(u64::from_be_bytes(take(&mut bytes)?));
         let response = Timestamp::from_millis(u64::from_be_bytes(take(&mut bytes)?));
-        let count = u16::from_be_bytes(take(&mut bytes)?);
-        let mut headers = HeaderMap::try_with_capacity(usize::from(count).min(256)).ok()?;
+        let count = usize::from(u16::from_be_bytes(take(&mut bytes)?));
+        if count > MAX_FIELDS {
+            return None;
+        }
+        let mut headers = HeaderMap::with_capacity(count.min(64));
         for _ in 0..count {
             let len = u16::from_be_bytes(take(&mut bytes)?);
             let name = HeaderName::from_bytes(bytes.split_off(..usize::from(len))?).ok()?;
