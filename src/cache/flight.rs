@@ -87,6 +87,16 @@ impl<O: Clone + Send + Sync> Flights<O> {
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
+}
+
+impl<O> Flights<O> {
+    /// [`detach`](Self::detach) for this one flight; after that another may be there.
+    pub(crate) fn end(&self, key: &Key, id: u64) {
+        let mut shard = self.shard(key);
+        if shard.get(key).is_some_and(|under| under.id == id) {
+            shard.remove(key);
+        }
+    }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Under<O>, RandomState>> {
         lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
@@ -128,15 +138,7 @@ impl<O> Leader<O> {
     }
 
     fn leave(&self) {
-        let shard = &self.flights.shards[self.flights.hasher.hash_one(&self.key) as usize % SHARDS];
-        let mut shard = lock(shard);
-        // After detach() another flight may be there.
-        if shard
-            .get(&self.key)
-            .is_some_and(|under| under.id == self.id)
-        {
-            shard.remove(&self.key);
-        }
+        self.flights.end(&self.key, self.id);
     }
 }
 

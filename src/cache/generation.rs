@@ -105,6 +105,13 @@ impl Load {
     }
 }
 
+impl Load {
+    /// Lets the one invalidation pass that the caller itself has made, after what it loaded was there.
+    pub(crate) fn pass_own_invalidation(&mut self) {
+        self.seen += 1;
+    }
+}
+
 impl Drop for Load {
     fn drop(&mut self) {
         let mut shard = self.table.shard(&self.key);

@@ -43,6 +43,11 @@ impl Asked {
             } else if *name == header::IF_MATCH || *name == header::IF_UNMODIFIED_SINCE {
                 // RFC 9111 §4.3.2: a cache does not evaluate these; they are for the handler.
                 asked.bypass = Some("precondition");
+            } else if *name == header::TRANSFER_ENCODING
+                || *name == header::CONTENT_LENGTH && value != "0"
+            {
+                // Ours: a handler may go by the content, which is not in the key.
+                asked.bypass = asked.bypass.or(Some("content"));
             } else if *name == header::RANGE {
                 asked.bypass = Some("range");
             } else if *name == header::UPGRADE {

@@ -15,10 +15,11 @@ use super::{
     body::CacheBody,
     freshness::ResponsePolicy,
     layer::Config,
+    lookup,
     stored::{StoredHead, StoredResponse},
 };
 use crate::{
-    CodecId, Entry, Key, PutMode, Timestamp,
+    CodecId, Entry, Key, Peek, PutMode, Timestamp,
     cache::{Event, Leader, Load},
 };
 
@@ -55,7 +56,7 @@ impl Tee {
     }
 
     pub(super) fn keep(&mut self, data: &Bytes) {
-        if self.commit.is_none() {
+        if self.commit.is_none() || data.is_empty() {
             return;
         }
         self.len += data.len() as u64;
@@ -150,6 +151,12 @@ impl Commit {
             return cache.count(Event::LoadLate);
         };
         let now = Timestamp::now();
+        if self.is_outdated(now) {
+            if let Some(leader) = &self.leader {
+                leader.announce(Landing::LookAgain);
+            }
+            return cache.count(Event::LoadLate);
+        }
         let (payload, body_at) = self.head.encode(body);
         let stored = StoredResponse::new(self.head, payload.slice(body_at..), self.policy);
         let weight = stored.weight();
@@ -171,6 +178,18 @@ impl Commit {
                 }
             }
         }
+    }
+
+    /// Whether a response that came later is stored already, because this one's body took longer (RFC 9111 §4: of
+    /// several the most recent one is used). One of the future is of a clock that was wrong.
+    fn is_outdated(&self, now: Timestamp) -> bool {
+        let Peek::Hit(entry) = self.config.cache.backend().peek(self.key.as_key_ref(), now) else {
+            return false;
+        };
+        lookup::response(&self.config, &entry).is_some_and(|there| {
+            let came = there.head.times.response;
+            came > self.head.times.response && came <= now
+        })
     }
 
     /// Lets those go who wait for this response.

@@ -164,13 +164,18 @@ pub(crate) fn revalidation_headers(stored: &HeaderMap, request: &mut HeaderMap) 
         request.remove(name);
     }
     let validators = validators(stored);
+    let mut is_asked = false;
     if let Some(etag) = validators.etag {
-        request.insert(header::IF_NONE_MATCH, etag.clone());
+        is_asked |= request
+            .try_insert(header::IF_NONE_MATCH, etag.clone())
+            .is_ok();
     }
     if let Some(modified) = validators.last_modified {
-        request.insert(header::IF_MODIFIED_SINCE, modified.clone());
+        is_asked |= request
+            .try_insert(header::IF_MODIFIED_SINCE, modified.clone())
+            .is_ok();
     }
-    validators.etag.is_some() || validators.last_modified.is_some()
+    is_asked
 }
 
 /// Whether a response can be validated.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode,
-    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, SET_COOKIE},
     response::Parts,
 };
 use http_body::Body;
@@ -327,7 +327,12 @@ impl Work<(), ()> {
                 collapsed: false,
             };
             parts.status = StatusCode::NOT_MODIFIED;
-            parts.headers = conditional::not_modified_headers(&parts.headers);
+            let whole = std::mem::take(&mut parts.headers);
+            parts.headers = conditional::not_modified_headers(&whole);
+            // What the handler sets for this client is no part of what the client has already.
+            for cookie in whole.get_all(SET_COOKIE) {
+                parts.headers.append(SET_COOKIE, cookie.clone());
+            }
             let unread = std::mem::replace(&mut body, CacheBody::empty());
             self.drain_behind(unread);
         }

@@ -4,8 +4,8 @@ use http::{Extensions, HeaderMap, HeaderValue, Uri, header::HOST, uri::Authority
 
 use crate::key::{KeyBuf, KeyHead};
 
-/// The key of the effective request URI, or `None` where it cannot be told: several `Host` fields, or one that is no
-/// authority.
+/// The key of the effective request URI, or `None` where it cannot be told: several `Host` fields, one that is no
+/// authority, or one that is not the URI's.
 ///
 /// The authority is the URI's own where it has one, as in absolute form and HTTP/2, else `Host`; lower-cased, and without
 /// the port that its scheme has by default (RFC 9110 §4.2.3).
@@ -16,6 +16,9 @@ pub(super) fn base(
     extensions: &Extensions,
 ) -> Option<KeyBuf> {
     let uri = original_uri(extensions).unwrap_or(uri);
+    if !agrees(uri, host) {
+        return None;
+    }
     let authority = authority(uri, host)?;
     let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
     Some(of(head, uri.scheme_str(), authority, path_and_query))
@@ -66,6 +69,17 @@ impl<'a> Host<'a> {
             _ => Self::Several,
         }
     }
+}
+
+/// Whether `Host` names the authority that the URI has. A handler that goes by the field where RFC 9112 §3.2.2 has it
+/// ignored would otherwise answer for one host what is stored for another.
+fn agrees(uri: &Uri, host: Host<'_>) -> bool {
+    let (Some(authority), Host::One(host)) = (uri.authority(), host) else {
+        return true;
+    };
+    let scheme = uri.scheme_str().unwrap_or("http");
+    let own = without_default_port(scheme, without_userinfo(authority));
+    own.eq_ignore_ascii_case(without_default_port(scheme, host.as_bytes()))
 }
 
 /// The authority that a request is for.
@@ -164,11 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn the_uri_s_own_authority_wins_over_the_host_field() {
+    fn a_host_field_beside_the_uri_s_own_authority_has_to_agree_with_it() {
         assert_eq!(
-            key("http://one.example/", Some("two.example")).unwrap(),
-            "http://one.example/"
+            key("https://one.example/", Some("One.example:443")).unwrap(),
+            "https://one.example/"
         );
+        assert_eq!(key("http://one.example/", Some("two.example")), None);
     }
 
     #[test]

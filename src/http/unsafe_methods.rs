@@ -23,7 +23,10 @@ use super::{
     telling::{Decision, decided},
     work::Inside,
 };
-use crate::{Key, Timestamp, cache::Event};
+use crate::{
+    Key, Timestamp,
+    cache::{Event, Load},
+};
 
 /// The URI of a request, kept while the request is with the inner service.
 struct Origin {
@@ -89,6 +92,14 @@ where
     let origin = Origin::of(&request);
     let client = (method == Method::POST).then(|| request.headers().clone());
     Inside::mark(request.extensions_mut(), &config.cache);
+    // Begun before the call, so that a change by somebody else meanwhile keeps this answer from being stored.
+    let load = match origin.as_ref().filter(|_| client.is_some()) {
+        Some(origin) => {
+            let generations = &config.cache.shared().generations;
+            Some(generations.begin(&origin.own_key(&config)).await)
+        }
+        None => None,
+    };
     let sent = Timestamp::now();
     let response = Call::new(inner, request).await?;
     let times = Times {
@@ -107,9 +118,14 @@ where
     }
     tracing::debug!(decision = Decision::Invalidated.as_str(), "HTTP cache");
     let (mut parts, body) = response.into_parts();
-    let body = match client.filter(|_| origin.target().is_content_location(&parts.headers)) {
-        Some(client) => {
-            let placed = keep_for_get(&config, &origin, &client, &parts, body.size_hint(), times);
+    let kept = client
+        .zip(load)
+        .filter(|_| origin.target().is_content_location(&parts.headers));
+    let body = match kept {
+        Some((client, mut load)) => {
+            load.pass_own_invalidation();
+            let size = body.size_hint();
+            let placed = keep_for_get(&config, &origin, &client, &parts, size, times, load);
             match placed.await {
                 Ok((commit, len)) => {
                     let reason = Forward::Method;
@@ -138,9 +154,9 @@ async fn keep_for_get(
     parts: &Parts,
     size: SizeHint,
     times: Times,
+    load: Load,
 ) -> Result<(Commit, Option<u64>), Refused> {
     let base = origin.own_key(config);
-    let load = config.cache.shared().generations.begin(&base).await;
     let (asked, _) = Asked::read(false, client);
     let offer = Offer {
         config,

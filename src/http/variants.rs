@@ -13,6 +13,9 @@ use crate::{Cache, Error, ErrorKind, Key, Result, key::KeyHead};
 
 const FORMAT: u8 = 1;
 
+/// More names than this are not remembered of one URI's responses.
+const MAX_UNION: usize = 64;
+
 /// What is stored under the key of a URI whose responses carry `Vary`, in place of a response.
 ///
 /// Deleting it ends all variants: the next record has another nonce, and with it other keys.
@@ -101,7 +104,11 @@ impl VariantRecord {
         union.extend_from_slice(fields);
         union.sort_unstable_by(|one, two| one.as_str().cmp(two.as_str()));
         union.dedup();
-        Some(Self::new(union))
+        // Responses that never stop naming new fields begin anew.
+        Some(Self::new(match union.len() <= MAX_UNION {
+            true => union,
+            false => fields.to_vec(),
+        }))
     }
 
     /// Notes a variant, and returns those that have to go to stay within `limit`; `None` when it is noted already.

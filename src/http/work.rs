@@ -97,6 +97,9 @@ where
                     return Ok(response);
                 }
                 Weighed::Forward(reason, why) => (reason, why),
+                Weighed::ForwardAlone if self.asked.directives.only_if_cached => {
+                    return Ok(answer::only_if_cached(&config));
+                }
                 Weighed::ForwardAlone => return self.forward(Forward::Bypass, None, None).await,
             };
             if self.asked.directives.only_if_cached {
@@ -119,7 +122,13 @@ where
                 }
                 Joined::Follower(follower) => follower,
             };
-            match timeout_at(deadline, follower.outcome()).await {
+            let flight = follower.id();
+            let outcome = timeout_at(deadline, follower.outcome()).await;
+            if outcome.is_err() {
+                // Whoever asks from now on waits for somebody quicker.
+                flights.end(&key, flight);
+            }
+            match outcome {
                 Ok(Some(Landing::LookAgain)) => waited.push(key),
                 Ok(Some(Landing::Unshared)) | Err(_) => {
                     return self.forward(reason, stale(looked), None).await;
@@ -209,6 +218,8 @@ where
             && !forces
             && !matches!(why, Some(Why::Request | Why::NoCache))
             && !self.config.follower_wait.is_zero()
+            // Waiting has an end only where there are timers.
+            && Handle::try_current().is_ok()
             && !self.config.unshared.contains(&self.base, asked.cookie, now)
     }
 

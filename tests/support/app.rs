@@ -71,7 +71,7 @@ impl App {
     }
 }
 
-/// A request to `test.example`, unless it names another host.
+/// A request to `test.example`, unless its URI or its fields name another host.
 pub(crate) fn request(method: &str, uri: &str, fields: &[(&str, &str)]) -> Request<Body> {
     let mut request = Request::new(Body::empty());
     *request.method_mut() = method.parse().unwrap();
@@ -82,7 +82,8 @@ pub(crate) fn request(method: &str, uri: &str, fields: &[(&str, &str)]) -> Reque
         request.headers_mut().append(name, value);
     }
     if !request.headers().contains_key("host") {
-        let host = HeaderValue::from_static("test.example");
+        let authority = request.uri().authority().map(|own| own.as_str());
+        let host = HeaderValue::from_str(authority.unwrap_or("test.example")).unwrap();
         request.headers_mut().insert("host", host);
     }
     request

@@ -60,12 +60,15 @@ impl Drop for Sweeper {
     }
 }
 
-/// Says that the sweeper runs, until the task ends or its runtime drops it.
+/// Says that the sweeper runs, until the task ends or its runtime drops it. After a panic it goes on saying so: a runtime
+/// without timers would panic again with every write.
 struct Running(Weak<Shared>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.upgrade() {
+        if !std::thread::panicking()
+            && let Some(shared) = self.0.upgrade()
+        {
             shared.sweeper.running.store(false, Ordering::Release);
         }
     }

@@ -70,8 +70,12 @@ impl<'a> Directives<'a> {
     }
 
     fn quoted(&mut self, at: usize) -> Option<usize> {
+        // A quote behind one without an end was escaped there, so the text behind it was looked through already.
+        if self.is_broken {
+            return None;
+        }
         let len = quoted_len(&self.rest[at..]);
-        self.is_broken |= len.is_none();
+        self.is_broken = len.is_none();
         len
     }
 }
