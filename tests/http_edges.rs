@@ -127,6 +127,29 @@ async fn a_response_with_as_many_fields_as_a_map_holds_is_survived() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_304_with_as_many_fields_as_a_map_holds_is_survived() {
+    let app = App::new(Origin::now(|call| {
+        let fields = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        if call.number == 1 {
+            return answer(200, &fields, "the body");
+        }
+        let mut response = answer(304, &fields, "");
+        for number in 0.. {
+            let name = HeaderName::from_bytes(format!("x-{number}").as_bytes()).unwrap();
+            let value = HeaderValue::from_static("1");
+            if response.headers_mut().try_insert(name, value).is_err() {
+                break;
+            }
+        }
+        response
+    }));
+    app.get("/").await;
+    after(61.0).await;
+    assert_eq!(app.get("/").await.text(), "the body");
+    assert!(app.get("/").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_if_cached_asks_no_handler_for_one_s_own_answer_either() {
     let app = App::changed(Origin::with(&[]), |layer| {
         layer.default_ttl(Duration::from_secs(60))

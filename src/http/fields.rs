@@ -6,7 +6,9 @@ use http::{
 };
 use smallvec::SmallVec;
 
-use super::{conditional::EntityTag, date, directives::ResponseDirectives, text::tokens};
+use super::{
+    conditional::EntityTag, date, directives::ResponseDirectives, stored::MAX_FIELDS, text::tokens,
+};
 use crate::Timestamp;
 
 /// RFC 9110 §7.6.1 and RFC 9111 §3.1: fields between two neighbours, and those for a proxy.
@@ -91,8 +93,10 @@ pub(crate) fn freshen(stored: &mut HeaderMap, from_304: &HeaderMap) {
         }
         stored.remove(name);
         for value in from_304.get_all(name) {
-            // A map that is full keeps what it has.
-            let _ = stored.try_append(name, value.clone());
+            // Beyond this, fields are not stored; a full map would panic.
+            if stored.len() < MAX_FIELDS {
+                stored.append(name, value.clone());
+            }
         }
     }
 }
