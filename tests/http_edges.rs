@@ -190,6 +190,8 @@ async fn a_host_field_beside_another_authority_spoils_nothing() {
     }));
     let uri = "http://example.org/";
     app.get_with(uri, &[("host", "evil.example")]).await;
+    app.get_with(uri, &[("host", "evil.example"), ("host", "example.org")])
+        .await;
     let own = app.get_with(uri, &[("host", "example.org")]).await;
     assert_eq!(own.text(), "example.org");
     let again = app.get_with("/", &[("host", "Example.org:80")]).await;

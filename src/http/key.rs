@@ -74,8 +74,9 @@ impl<'a> Host<'a> {
 /// Whether `Host` names the authority that the URI has. A handler that goes by the field where RFC 9112 §3.2.2 has it
 /// ignored would otherwise answer for one host what is stored for another.
 fn agrees(uri: &Uri, host: Host<'_>) -> bool {
-    let (Some(authority), Host::One(host)) = (uri.authority(), host) else {
-        return true;
+    let (authority, host) = match (uri.authority(), host) {
+        (Some(authority), Host::One(host)) => (authority, host),
+        (_, host) => return !matches!(host, Host::Several),
     };
     let scheme = uri.scheme_str().unwrap_or("http");
     let own = without_default_port(scheme, without_userinfo(authority));
