@@ -20,7 +20,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
+
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     Backend, Capabilities, ErrorKind, Key, KeySpace, Result,
@@ -95,6 +98,9 @@ pub(crate) struct Shared {
     /// The backend failed last time; what is logged once per outage is logged when this changes.
     failing: AtomicBool,
 }
+
+/// How long closing waits for what goes on in the background.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 impl Cache {
     /// A cache in `backend`, with the default settings.
@@ -275,7 +281,7 @@ impl Cache {
         self.shared().writes.flush().await;
     }
 
-    /// Waits for background writes, ends background work and gives connections back; for all handles of this cache. Every
+    /// Waits for background writes, five seconds at most, ends background work and gives connections back; for all handles of this cache. Every
     /// later operation is an [`ErrorKind::Closed`](crate::ErrorKind::Closed) error, and a second call does nothing.
     ///
     /// # Errors
@@ -294,7 +300,10 @@ impl Cache {
     /// # }
     /// ```
     pub async fn close(&self) -> Result<()> {
-        self.flush().await;
+        // Among what a flush waits for are handlers that revalidate, and one of them may hang.
+        if Handle::try_current().is_ok() {
+            let _ = timeout(CLOSE_WAIT, self.flush()).await;
+        }
         self.backend().close().await
     }
 

@@ -5,6 +5,7 @@
 mod support;
 
 use std::{
+    convert::Infallible,
     future::Future,
     pin::pin,
     sync::{Arc, Mutex},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
 use support::{App, Feed, Origin, Step, after, answer, feed, request, send, settle};
 use tokio::sync::Notify;
@@ -261,4 +262,76 @@ fn a_runtime_without_timers_is_survived() {
         }
     });
     assert!(*PANICS.lock().unwrap() <= 1, "{:?}", PANICS.lock());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_whose_client_left_before_the_answer_ends_what_is_stored() {
+    let app = App::new(Origin::new(|call| async move {
+        if call.request.method == Method::POST {
+            // The change is made; the answer takes longer than the client has patience.
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        Ok(answer(200, &[("cache-control", "max-age=60")], "the body"))
+    }));
+    app.get("/").await;
+    assert!(app.get("/").await.is_hit());
+    let left = tokio::time::timeout(Duration::from_secs(1), app.send("POST", "/", &[])).await;
+    assert!(left.is_err());
+    app.cache.flush().await;
+    assert!(!app.get("/").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_does_not_wait_for_a_handler_that_hangs_behind_the_scenes() {
+    let app = App::new(Origin::new(|call| async move {
+        if call.number > 1 {
+            std::future::pending::<()>().await;
+        }
+        let fresh = "max-age=1, stale-while-revalidate=60";
+        Ok(answer(200, &[("cache-control", fresh)], "the body"))
+    }));
+    app.get("/").await;
+    after(2.5).await;
+    assert_eq!(app.get("/").await.text(), "the body");
+    let closed = tokio::time::timeout(Duration::from_secs(10), app.cache.close()).await;
+    assert!(closed.is_ok_and(|closed| closed.is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_invalidated_while_the_handler_failed_is_not_served_stale() {
+    let app = App::new(Origin::new(|call| async move {
+        let fields = [("cache-control", "max-age=1")];
+        match (call.request.method == Method::POST, call.number) {
+            (true, _) => Ok(answer(200, &[], "")),
+            (false, 1) => Ok(answer(200, &fields, "the body")),
+            (false, _) => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                Ok(answer(500, &[], "failed"))
+            }
+        }
+    }));
+    app.get("/").await;
+    after(2.5).await;
+    let (failed, _) = tokio::join!(app.get("/"), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        app.send("POST", "/", &[]).await
+    });
+    assert_eq!(failed.status, 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_many_small_and_some_large_frames_is_stored_in_order() {
+    let parts = ["a", "bc", &"d".repeat(2_000), "e", &"f".repeat(1_024), "g"].map(String::from);
+    let whole = parts.concat();
+    let app = App::new(Origin::now(move |_| {
+        let frames: Vec<_> = parts.iter().cloned().map(Ok::<_, Infallible>).collect();
+        let body = Body::from_stream(futures_util::stream::iter(frames));
+        let mut response = answer(200, &[("cache-control", "max-age=60")], "");
+        *response.body_mut() = body;
+        response
+    }));
+    assert_eq!(app.get("/").await.text(), whole);
+    let hit = app.get("/").await;
+    assert!(hit.is_hit());
+    assert_eq!(hit.text(), whole);
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use tokio::runtime::Handle;
 
@@ -23,9 +23,14 @@ use crate::{
     cache::{Event, Leader, Load},
 };
 
+/// Chunks below this many bytes are copied.
+const SMALL: usize = 1024;
+
 /// Keeps the chunks of a body by reference, up to a limit, and commits a body that ended well.
 pub(super) struct Tee {
     chunks: Vec<Bytes>,
+    /// Small chunks since the last large one, copied: each would hold on to a whole buffer of its connection.
+    small: BytesMut,
     len: u64,
     limit: u64,
     /// What `Content-Length` promised.
@@ -48,6 +53,7 @@ impl Tee {
         let limit = commit.config.max_body;
         Self {
             chunks: Vec::new(),
+            small: BytesMut::new(),
             len: 0,
             limit,
             expected,
@@ -63,7 +69,22 @@ impl Tee {
         if self.len > self.expected.unwrap_or(self.limit).min(self.limit) {
             return self.give_up();
         }
+        if data.len() < SMALL {
+            return self.small.extend_from_slice(data);
+        }
+        self.gather();
         self.chunks.push(data.clone());
+    }
+
+    fn forget(&mut self) {
+        self.chunks = Vec::new();
+        self.small = BytesMut::new();
+    }
+
+    fn gather(&mut self) {
+        if !self.small.is_empty() {
+            self.chunks.push(self.small.split().freeze());
+        }
     }
 
     pub(super) fn is_keeping(&self) -> bool {
@@ -83,12 +104,13 @@ impl Tee {
         if self.expected.is_some_and(|expected| expected != self.len) {
             return commit.broken();
         }
+        self.gather();
         commit.store(std::mem::take(&mut self.chunks), Some(cx));
     }
 
     /// The body cannot be stored: too large, or with trailers, which a stored copy would lack.
     pub(super) fn give_up(&mut self) {
-        self.chunks = Vec::new();
+        self.forget();
         if let Some(commit) = self.commit.take() {
             commit.config.cache.count(Event::HttpRefused);
             commit.release();
@@ -97,7 +119,7 @@ impl Tee {
 
     /// The body broke off.
     pub(super) fn break_off(&mut self) {
-        self.chunks = Vec::new();
+        self.forget();
         if let Some(commit) = self.commit.take() {
             commit.broken();
         }

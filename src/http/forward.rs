@@ -104,10 +104,10 @@ where
             evaluate,
         };
         match result {
-            Err(error) => this.stale_for_error(&answered, None).ok_or(error),
+            Err(error) => this.stale_for_error(&answered, None).await.ok_or(error),
             Ok(response) if is_failure(response.status()) => {
                 let status = response.status();
-                match this.stale_for_error(&answered, Some(status)) {
+                match this.stale_for_error(&answered, Some(status)).await {
                     Some(stale) => Ok(stale),
                     None => Ok(this.arrived(response, answered).await),
                 }
@@ -150,7 +150,7 @@ where
 
 impl Work<(), ()> {
     /// The stale response in place of a failure, where it may be served (RFC 9111 §4.2.4, RFC 5861 §4).
-    fn stale_for_error<R>(
+    async fn stale_for_error<R>(
         &self,
         answered: &Answered,
         status: Option<StatusCode>,
@@ -164,6 +164,8 @@ impl Work<(), ()> {
         if !serve_on_error(&stored.policy, now, &self.config.rules) {
             return None;
         }
+        // What was invalidated while the handler ran is not served any more.
+        drop(answered.load.may_store().await?);
         self.config.cache.count(Event::HttpStale);
         let telling = Telling {
             outcome: Outcome::Fwd {
@@ -384,12 +386,17 @@ impl Work<(), ()> {
     }
 
     async fn forget(&self, stale: Option<&Stale>) {
-        let Some((_, id)) = stale else { return };
+        let Some((entry, id)) = stale else { return };
         let key = match id {
             Some(id) => lookup::variant_key(&self.config, id),
             None => self.base.clone(),
         };
-        let deleted = self.config.cache.backend().delete(&key).await;
+        let backend = self.config.cache.backend();
+        let deleted = match self.config.cache.capabilities().versions {
+            // Somebody may have stored a newer one meanwhile.
+            true => backend.delete_if(&key, entry.version()).await,
+            false => backend.delete(&key).await,
+        };
         // Counted and logged there; the entry is stale in any case.
         let _ = self.config.cache.observe(deleted);
     }

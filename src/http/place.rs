@@ -241,7 +241,7 @@ impl Offer<'_> {
             None => PutMode::IfAbsent,
         };
         let payload = record.encode();
-        let weight = size_of::<VariantRecord>() + 2 * payload.len();
+        let weight = record.weight();
         let entry = Entry::new(CodecId::VARIANTS, payload, self.times.response)
             .with_decoded(Arc::new(record), weight)
             .with_expires_at(ends.max(Some(keep_until)));

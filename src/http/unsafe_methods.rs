@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, response::Parts};
 use http_body::{Body, SizeHint};
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::{
@@ -76,6 +77,32 @@ impl Origin {
     }
 }
 
+/// What is still to be invalidated. A client that leaves takes the request with it, and the handler may have changed
+/// something before that; the same goes for a service that failed without an answer.
+struct Pending {
+    config: Arc<Config>,
+    keys: Vec<Key>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let keys = std::mem::take(&mut self.keys);
+        if keys.is_empty() {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            let config = self.config.clone();
+            let write = config.cache.shared().writes.begin();
+            runtime.spawn(async move {
+                for key in &keys {
+                    config.cache.invalidate_response(key).await;
+                }
+                drop(write);
+            });
+        }
+    }
+}
+
 /// Calls the inner service, and invalidates before the client hears of its success.
 pub(super) async fn change<S, B, R>(
     config: Arc<Config>,
@@ -100,6 +127,13 @@ where
         }
         None => None,
     };
+    let mut pending = Pending {
+        config: config.clone(),
+        keys: origin
+            .iter()
+            .map(|origin| origin.own_key(&config))
+            .collect(),
+    };
     let sent = Timestamp::now();
     let response = Call::new(inner, request).await?;
     let times = Times {
@@ -109,12 +143,15 @@ where
     let mut telling = Telling::forwarded(Forward::Method, None);
     let origin = origin.filter(|_| invalidates(&method, response.status()));
     let Some(origin) = origin else {
+        pending.keys.clear();
         let mut response = response.map(CacheBody::pass);
         telling.append(&config, response.headers_mut());
         return Ok(response);
     };
-    for key in origin.keys(&config, &response) {
-        config.cache.invalidate_response(&key).await;
+    pending.keys = origin.keys(&config, &response);
+    while let Some(key) = pending.keys.last() {
+        config.cache.invalidate_response(key).await;
+        pending.keys.pop();
     }
     tracing::debug!(decision = Decision::Invalidated.as_str(), "HTTP cache");
     let (mut parts, body) = response.into_parts();

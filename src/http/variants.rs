@@ -43,8 +43,8 @@ pub(super) struct Chosen {
 }
 
 /// So many selections are remembered for a URI, and none longer than this.
-const RECENT: usize = 8;
-const RECENT_LEN: usize = 512;
+const RECENT: usize = 4;
+const RECENT_LEN: usize = 192;
 
 impl Clone for Recent {
     fn clone(&self) -> Self {
@@ -149,6 +149,13 @@ impl VariantRecord {
         id.copy_from_slice(&hash.as_bytes()[..16]);
         let key = key(cache.responses(), &id);
         Some(Chosen { id, key })
+    }
+
+    /// What the record may come to take in memory beside its encoded form, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let names: usize = self.fields.iter().map(|field| field.as_str().len()).sum();
+        let recent = RECENT * (RECENT_LEN + size_of::<(Box<[u8]>, Chosen)>() + 64);
+        size_of::<Self>() + names + self.variants.len() * size_of::<Id>() + recent
     }
 
     pub(super) fn encode(&self) -> Bytes {
