@@ -71,8 +71,9 @@ pub(crate) fn not_modified(
         return false;
     }
     // RFC 9110 §13.2.2: If-Modified-Since is looked at only without If-None-Match.
-    if request.contains_key(header::IF_NONE_MATCH) {
-        return matches_stored(request, response.get(header::ETAG));
+    let mut tags = request.get_all(header::IF_NONE_MATCH).iter();
+    if let Some(first) = tags.next() {
+        return matches_stored(first, tags, response.get(header::ETAG));
     }
     // RFC 9110 §13.1.3: a field that is not one valid date is ignored.
     let since = date::single(request, &header::IF_MODIFIED_SINCE, received);
@@ -91,20 +92,20 @@ pub(crate) fn not_modified(
 }
 
 /// RFC 9110 §13.1.2: `*`, or a list of tags that are compared weakly.
-fn matches_stored(request: &HeaderMap, stored: Option<&HeaderValue>) -> bool {
-    let mut lines = request.get_all(header::IF_NONE_MATCH).iter();
-    if let (Some(line), None) = (lines.next(), lines.next())
-        && trim(line.as_bytes()) == b"*"
-    {
+fn matches_stored<'a>(
+    first: &'a HeaderValue,
+    others: impl Iterator<Item = &'a HeaderValue>,
+    stored: Option<&HeaderValue>,
+) -> bool {
+    let mut others = others.peekable();
+    if others.peek().is_none() && trim(first.as_bytes()) == b"*" {
         return true;
     }
     let Some(stored) = stored.map(EntityTag::new) else {
         return false;
     };
-    let lines = request.get_all(header::IF_NONE_MATCH).iter();
-    lines
-        .flat_map(|line| tags(line.as_bytes()))
-        .any(|tag| tag.opaque == stored.opaque)
+    let mut lines = std::iter::once(first).chain(others);
+    lines.any(|line| tags(line.as_bytes()).any(|tag| tag.opaque == stored.opaque))
 }
 
 /// The entity tags of a list; members that are none are left out.
