@@ -42,6 +42,8 @@ async fn change(Path(id): Path<u64>) -> String {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Where larder says what it noticed, such as a setting whose name is nearly right.
+    tracing_subscriber::fmt().init();
     let cache = Cache::from_env().await?;
     let app = Router::new()
         .route("/items/{id}", get(item).post(change))

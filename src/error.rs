@@ -126,7 +126,7 @@ impl fmt::Display for Error {
 /// As a person reads it, because `main` prints errors this way: the message as it is, and the causes behind it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self} ({:?})", self.0.kind)?;
+        write!(f, "{:?}: {self}", self.0.kind)?;
         let mut cause = self.source();
         while let Some(error) = cause {
             write!(f, ": {error}")?;
