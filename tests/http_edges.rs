@@ -335,3 +335,14 @@ async fn a_body_of_many_small_and_some_large_frames_is_stored_in_order() {
     assert!(hit.is_hit());
     assert_eq!(hit.text(), whole);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_durations_there_are_are_survived() {
+    let endless = Duration::MAX;
+    let app = App::changed(Origin::with(&[]), |layer| {
+        let layer = layer.follower_wait(endless).default_ttl(endless);
+        layer.stale_if_error(endless)
+    });
+    app.get("/").await;
+    assert!(app.get("/").await.is_hit());
+}

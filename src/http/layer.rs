@@ -49,6 +49,9 @@ use crate::{Cache, Result};
 #[must_use = "a layer does nothing until a service is put into it"]
 pub struct CacheLayer(Arc<Config>);
 
+/// Deadlines further away overflow clocks.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What the layer was told.
 #[derive(Clone)]
 pub(super) struct Config {
@@ -143,7 +146,7 @@ impl CacheLayer {
     /// How long a request waits for the response to another one for the same URI; 5 seconds by default. After that it
     /// runs by itself. Zero switches collapsing off.
     pub fn follower_wait(self, wait: Duration) -> Self {
-        self.change(|config| config.follower_wait = wait)
+        self.change(|config| config.follower_wait = wait.min(LONGEST_WAIT))
     }
 
     /// The name of this cache in `Cache-Status`, `larder` by default.
