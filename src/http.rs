@@ -5,6 +5,7 @@
 
 mod age;
 mod answer;
+mod answered;
 #[cfg(feature = "axum")]
 mod around;
 mod asked;

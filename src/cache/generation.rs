@@ -103,9 +103,7 @@ impl Load {
         let generation = self.generation.invalidations.read().await;
         (*generation == self.seen).then_some(generation)
     }
-}
 
-impl Load {
     /// Lets the one invalidation pass that the caller itself has made, after what it loaded was there.
     pub(crate) fn pass_own_invalidation(&mut self) {
         self.seen += 1;

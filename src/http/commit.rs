@@ -113,7 +113,7 @@ impl Tee {
         self.forget();
         if let Some(commit) = self.commit.take() {
             commit.config.cache.count(Event::HttpRefused);
-            commit.release();
+            announce(commit.leader.as_ref(), Landing::Unshared);
         }
     }
 
@@ -168,16 +168,13 @@ impl Commit {
     }
 
     async fn put(self, body: &[Bytes]) {
-        let cache = &self.config.cache;
         let Some(_may) = self.load.may_store().await else {
-            return cache.count(Event::LoadLate);
+            return self.config.cache.count(Event::LoadLate);
         };
         let now = Timestamp::now();
         if self.is_outdated(now) {
-            if let Some(leader) = &self.leader {
-                leader.announce(Landing::LookAgain);
-            }
-            return cache.count(Event::LoadLate);
+            announce(self.leader.as_ref(), Landing::LookAgain);
+            return self.config.cache.count(Event::LoadLate);
         }
         let (payload, body_at) = self.head.encode(body);
         let stored = StoredResponse::new(self.head, payload.slice(body_at..), self.policy);
@@ -185,21 +182,14 @@ impl Commit {
         let entry = Entry::new(CodecId::RESPONSE, payload, now)
             .with_decoded(Arc::new(stored), weight)
             .with_expires_at(Some(self.policy.keep_until(&self.config.rules)));
+        let cache = &self.config.cache;
         let kept = cache.backend().put(&self.key, entry, PutMode::Always).await;
-        match cache.observe(kept) {
-            Ok(true) => {
-                cache.count(Event::HttpStored);
-                if let Some(leader) = &self.leader {
-                    leader.announce(Landing::LookAgain);
-                }
-            }
-            Ok(false) | Err(_) => {
-                cache.count(Event::HttpRefused);
-                if let Some(leader) = &self.leader {
-                    leader.announce(Landing::Unshared);
-                }
-            }
-        }
+        let (event, landing) = match cache.observe(kept) {
+            Ok(true) => (Event::HttpStored, Landing::LookAgain),
+            Ok(false) | Err(_) => (Event::HttpRefused, Landing::Unshared),
+        };
+        cache.count(event);
+        announce(self.leader.as_ref(), landing);
     }
 
     /// Whether a response that came later is stored already, because this one's body took longer (RFC 9111 §4: of
@@ -214,15 +204,15 @@ impl Commit {
         })
     }
 
-    /// Lets those go who wait for this response.
-    fn release(self) {
-        if let Some(leader) = &self.leader {
-            leader.announce(Landing::Unshared);
-        }
-    }
-
     /// Dropping the leader without a word hands its flight over to one of those who wait.
     fn broken(self) {
         self.config.cache.count(Event::HttpBroken);
+    }
+}
+
+/// Tells those who wait for a response what became of it.
+pub(super) fn announce(leader: Option<&Leader<Landing>>, landing: Landing) {
+    if let Some(leader) = leader {
+        leader.announce(landing);
     }
 }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 use http_body::SizeHint;
-use tokio::sync::Semaphore;
 
 use super::{
     Landing,
-    commit::Commit,
+    answered::{failed, is_failure},
+    commit::{Commit, announce},
     directives::ResponseDirectives,
     fields,
-    forward::is_failure,
     freshness::{ResponsePolicy, Times},
     layer::Config,
     lookup,
@@ -180,12 +179,11 @@ impl Offer<'_> {
 
     /// Lets those go who wait, at once or, after a failure, a few at a time.
     fn release(&self, refused: Refused, leader: Option<&Leader<Landing>>) -> Refused {
-        if let Some(leader) = leader {
-            leader.announce(match is_failure(self.status) {
-                true => Landing::Failed(Arc::new(Semaphore::new(super::forward::AFTER_FAILURE))),
-                false => Landing::Unshared,
-            });
-        }
+        let landing = match is_failure(self.status) {
+            true => failed(),
+            false => Landing::Unshared,
+        };
+        announce(leader, landing);
         refused
     }
 

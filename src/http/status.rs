@@ -37,10 +37,15 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// A request that went to the inner service, and no more to tell.
     pub(crate) const fn forwarded(reason: Forward) -> Self {
+        Self::answered(reason, None, false)
+    }
+
+    /// A request that went to the inner service, and what came of it.
+    pub(crate) const fn answered(reason: Forward, status: Option<u16>, stored: bool) -> Self {
         Self::Fwd {
             reason,
-            status: None,
-            stored: false,
+            status,
+            stored,
             collapsed: false,
         }
     }

@@ -165,13 +165,7 @@ where
             let placed = keep_for_get(&config, &origin, &client, &parts, size, times, load);
             match placed.await {
                 Ok((commit, len)) => {
-                    let reason = Forward::Method;
-                    telling.outcome = Outcome::Fwd {
-                        reason,
-                        status: None,
-                        stored: true,
-                        collapsed: false,
-                    };
+                    telling.outcome = Outcome::answered(Forward::Method, None, true);
                     commit.keep(body, len)
                 }
                 Err(_) => CacheBody::pass(body),

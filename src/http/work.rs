@@ -260,12 +260,7 @@ where
         };
         let write = self.config.cache.shared().writes.begin();
         runtime.spawn(async move {
-            let asked = Asked {
-                is_head: false,
-                ..self.asked
-            };
-            let work = Self { asked, ..self };
-            if let Ok(response) = work.background(stale(looked), leader).await {
+            if let Ok(response) = self.background(stale(looked), leader).await {
                 drain(response.into_body()).await;
             }
             drop(write);
@@ -279,6 +274,7 @@ where
     ) -> Result<Response<CacheBody<R>>, S::Error> {
         // Who was answered already has no conditions any more, and a HEAD asks for what a GET would bring.
         self.asked.conditional = false;
+        self.asked.is_head = false;
         *self.request.method_mut() = http::Method::GET;
         self.forward(Forward::Stale, stale, Some(leader)).await
     }

@@ -1,0 +1,263 @@
+//! What becomes of the inner service's answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, header::SET_COOKIE};
+use http_body::Body;
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use super::{
+    Landing,
+    answer::{self, Telling},
+    asked::Asked,
+    body::{CacheBody, drain},
+    commit::announce,
+    conditional, fields,
+    freshness::Times,
+    layer::Config,
+    lookup,
+    place::{Lasts, Offer, Refused},
+    reuse::serve_on_error,
+    status::{Forward, Outcome},
+    storable::Refusal,
+    stored::StoredResponse,
+    work::Stale,
+};
+use crate::{
+    Key,
+    cache::{Event, Leader, Load},
+};
+
+/// How many of those who waited for a leader that failed run at the same time.
+const AFTER_FAILURE: usize = 4;
+
+/// What is known of a request when the inner service has answered.
+pub(super) struct Answered {
+    pub(super) config: Arc<Config>,
+    pub(super) asked: Asked,
+    pub(super) base: Key,
+    /// The client's own fields; what the inner service saw may differ in its conditions.
+    pub(super) client: HeaderMap,
+    pub(super) times: Times,
+    pub(super) stale: Option<Stale>,
+    pub(super) reason: Forward,
+    pub(super) route: Option<String>,
+    /// The client's conditions were kept from the inner service, and are to be evaluated against its answer.
+    pub(super) evaluate: bool,
+}
+
+impl Answered {
+    /// The stale response in place of a failure, where it may be served (RFC 9111 §4.2.4, RFC 5861 §4).
+    pub(super) async fn stale_for_error<R>(
+        &self,
+        load: &Load,
+        leader: Option<&Leader<Landing>>,
+        status: Option<u16>,
+    ) -> Option<Response<CacheBody<R>>> {
+        announce(leader, failed());
+        let stored = self.servable()?;
+        // What was invalidated while the handler ran is not served any more.
+        drop(load.may_store().await?);
+        self.config.cache.count(Event::HttpStale);
+        let telling = Telling {
+            outcome: Outcome::answered(self.reason, status, false),
+            detail: Some("stale-if-error"),
+        };
+        Some(self.reuse(stored, telling))
+    }
+
+    /// The response that is stored for the request.
+    fn stored(&self) -> Option<&StoredResponse> {
+        let (entry, _) = self.stale.as_ref()?;
+        lookup::response(&self.config, entry)
+    }
+
+    /// The stored response, where it may stand in for a failure.
+    fn servable(&self) -> Option<&StoredResponse> {
+        let (now, rules) = (self.times.response, &self.config.rules);
+        self.stored()
+            .filter(|stored| serve_on_error(&stored.policy, now, rules))
+    }
+
+    fn reuse<R>(&self, stored: &StoredResponse, telling: Telling) -> Response<CacheBody<R>> {
+        let now = self.times.response;
+        answer::from_store(
+            &self.config,
+            stored,
+            &self.asked,
+            &self.client,
+            now,
+            telling,
+        )
+    }
+
+    fn offer<'a>(&'a self, status: StatusCode, headers: &'a HeaderMap) -> Offer<'a> {
+        Offer {
+            config: &self.config,
+            base: &self.base,
+            method: &Method::GET,
+            client: &self.client,
+            facts: self.asked.facts(),
+            status,
+            headers,
+            times: self.times,
+        }
+    }
+
+    /// A 304 to the cache's own question: the stored response is brought up to date and answers (RFC 9111 §4.3.4).
+    pub(super) async fn validated<R>(
+        &self,
+        from_304: &HeaderMap,
+        load: Load,
+        leader: Option<Leader<Landing>>,
+    ) -> Response<CacheBody<R>> {
+        let is_about = |stored: &&StoredResponse| fields::is_about(&stored.head.headers, from_304);
+        let Some(stored) = self.stored().filter(is_about) else {
+            return self.contradicted().await;
+        };
+        self.config.cache.count(Event::HttpRevalidated);
+        let mut headers = stored.head.headers.clone();
+        fields::freshen(&mut headers, from_304);
+        let offer = self.offer(stored.head.status, &headers);
+        let (kept, detail) = match offer.place(load, leader).await {
+            Ok(commit) => {
+                commit.store(vec![stored.body.clone()], None);
+                (true, None)
+            }
+            Err(refused) => {
+                self.refused(&refused).await;
+                (false, Some(refused.reason))
+            }
+        };
+        let outcome = Outcome::answered(self.reason, Some(304), kept);
+        let fresh = offer.stored(stored.body.clone());
+        self.reuse(&fresh, Telling { outcome, detail })
+    }
+
+    /// The inner service says "not modified" of something else than it was asked about: neither its answer nor the
+    /// stored response can be trusted.
+    async fn contradicted<R>(&self) -> Response<CacheBody<R>> {
+        tracing::warn!("a handler answered 304 with a validator it was not asked about");
+        self.forget().await;
+        let telling = Telling::forwarded(Forward::Stale, Some("contradicting-304"));
+        if let Some(stored) = self.servable() {
+            return self.reuse(stored, telling);
+        }
+        let mut response = Response::new(CacheBody::empty());
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        telling.append(&self.config, response.headers_mut());
+        response
+    }
+
+    /// Passes the inner service's answer on, and keeps a copy of it where it may.
+    pub(super) async fn arrived<R>(
+        &self,
+        response: Response<R>,
+        load: Load,
+        leader: Option<Leader<Landing>>,
+    ) -> Response<CacheBody<R>>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+    {
+        let (mut parts, body) = response.into_parts();
+        if self.asked.is_head {
+            let telling = Telling::forwarded(self.reason, None);
+            telling.append(&self.config, &mut parts.headers);
+            return Response::from_parts(parts, CacheBody::pass(body));
+        }
+        let received = self.times.response;
+        let not_modified = self.evaluate
+            && conditional::not_modified(&self.client, parts.status, &parts.headers, received);
+        let offer = self.offer(parts.status, &parts.headers);
+        let placed = offer.place_body(body.size_hint(), load, leader).await;
+        let status = not_modified.then_some(parts.status.as_u16());
+        let outcome = Outcome::answered(self.reason, status, placed.is_ok());
+        let (mut body, detail) = match placed {
+            Ok((commit, len)) => (commit.keep(body, len), None),
+            Err(refused) => {
+                self.refused(&refused).await;
+                (CacheBody::pass(body), Some(refused.reason))
+            }
+        };
+        if not_modified {
+            parts.status = StatusCode::NOT_MODIFIED;
+            let whole = std::mem::take(&mut parts.headers);
+            parts.headers = conditional::not_modified_headers(&whole);
+            // What the handler sets for this client is no part of what the client has already.
+            for cookie in whole.get_all(SET_COOKIE) {
+                parts.headers.append(SET_COOKIE, cookie.clone());
+            }
+            let unread = std::mem::replace(&mut body, CacheBody::empty());
+            self.drain_behind(unread);
+        }
+        Telling { outcome, detail }.append(&self.config, &mut parts.headers);
+        Response::from_parts(parts, body)
+    }
+
+    /// Reads a body to its end for the store, when the client needs none of it.
+    fn drain_behind<R>(&self, body: CacheBody<R>)
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+    {
+        if body.is_keeping()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let write = self.config.cache.shared().writes.begin();
+            runtime.spawn(async move {
+                drain(body).await;
+                drop(write);
+            });
+        }
+    }
+
+    async fn refused(&self, refused: &Refused) {
+        let now = self.times.response;
+        self.config.cache.count(Event::HttpRefused);
+        let route = self.route.as_deref().unwrap_or_default();
+        if refused.reason == Refusal::SetCookie.as_str()
+            && self.config.cookie_routes.is_first(route)
+        {
+            tracing::info!(
+                route,
+                "a response with Set-Cookie is not stored; it would be if it said `public`, or by CacheLayer::set_cookie"
+            );
+        }
+        if refused.lasts == Lasts::ForCookies {
+            self.config.unshared.insert(&self.base, true, now);
+        }
+        if refused.lasts == Lasts::ForAll {
+            self.config.unshared.insert(&self.base, false, now);
+            // What is stored has been replaced by something that is not to be.
+            self.forget().await;
+        }
+    }
+
+    /// Deletes the stored response, unless a newer one has taken its place.
+    async fn forget(&self) {
+        let Some((entry, id)) = &self.stale else {
+            return;
+        };
+        let key = match id {
+            Some(id) => lookup::variant_key(&self.config, id),
+            None => self.base.clone(),
+        };
+        let backend = self.config.cache.backend();
+        let deleted = match self.config.cache.capabilities().versions {
+            true => backend.delete_if(&key, entry.version()).await,
+            false => backend.delete(&key).await,
+        };
+        // Counted and logged there; the entry is stale in any case.
+        let _ = self.config.cache.observe(deleted);
+    }
+}
+
+/// What is left to those who waited for a response that is a failure.
+pub(super) fn failed() -> Landing {
+    Landing::Failed(Arc::new(Semaphore::new(AFTER_FAILURE)))
+}
+
+/// The failures that a stale response may stand in for (RFC 5861 §4).
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
