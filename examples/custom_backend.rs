@@ -74,10 +74,10 @@ impl Backend for Shelf {
     async fn put(&self, key: &Key, entry: Entry, mode: PutMode) -> Result<bool> {
         self.with("put", |rows| write(rows, key, &entry, mode))
     }
-    async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>> {
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
         self.with("put_many", |rows| {
             let each = entries.iter();
-            each.map(|(key, entry)| write(rows, key, entry, mode))
+            each.map(|(key, entry, mode)| write(rows, key, entry, *mode))
                 .collect()
         })
     }

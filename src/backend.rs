@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Entry, Key, KeyRef, Result, Timestamp};
+use crate::{Entry, Error, Key, KeyRef, Result, Timestamp};
 
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
@@ -24,8 +24,9 @@ pub use null::Null;
 /// * **Order and length.** The `*_many` verbs answer with one result per key, in the order of the keys, duplicates too.
 /// * **Expiry.** An entry is never returned at or after its [`expires_at`](Entry::expires_at). A server that expires
 ///   more coarsely rounds the TTL up, never to "no expiry"; the cache checks the entry's own time on every read.
-/// * **Atomicity.** [`PutMode::IfAbsent`], [`PutMode::IfVersion`], [`delete_if`](Self::delete_if) and
-///   [`increment`](Self::increment) are one atomic step each, for every client of the same server.
+/// * **Atomicity.** [`PutMode::IfAbsent`], [`PutMode::IfVersion`], [`PutMode::IfUnchanged`],
+///   [`delete_if`](Self::delete_if) and [`increment`](Self::increment) are one atomic step each, for every client of the
+///   same server.
 /// * **Time.** A backend that waits for something outside bounds its own waiting, and answers with
 ///   [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) or [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable); the
 ///   cache does not interrupt it, and a request waits as long as the backend does.
@@ -53,12 +54,34 @@ pub trait Backend: Send + Sync + 'static {
     /// The live entries under `keys`, in their order.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>>;
 
+    /// The live entry under `key`, and a lease: with [`PutMode::IfUnchanged`] a load that begins now is kept only if
+    /// nobody, in this process or another, put, deleted or cleared the key meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where [`Capabilities::leases`] is not declared; the
+    /// cache keeps loads from racing within this process then.
+    async fn get_leased(&self, key: &Key) -> Result<Leased> {
+        let _ = key;
+        Err(Error::unsupported(self.name(), "get_leased"))
+    }
+
+    /// The live entries under `keys` with a lease each, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_leased`](Self::get_leased).
+    async fn get_leased_many(&self, keys: &[Key]) -> Result<Vec<Leased>> {
+        let _ = keys;
+        Err(Error::unsupported(self.name(), "get_leased_many"))
+    }
+
     /// Keeps `entry` under `key`, and says whether it did: `false` when `mode` forbade it, or when the backend has no
     /// room for an entry of that size.
     async fn put(&self, key: &Key, entry: Entry, mode: PutMode) -> Result<bool>;
 
     /// Keeps several entries, each as [`put`](Self::put) would.
-    async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>>;
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>>;
 
     /// Whether a live entry is under `key`.
     async fn contains(&self, key: &Key) -> Result<bool>;
@@ -124,6 +147,31 @@ pub enum PutMode {
     IfAbsent,
     /// Only where the live entry has this [`version`](Entry::version).
     IfVersion(u64),
+    /// Only where nobody put, deleted or cleared the key since [`Backend::get_leased`] gave this lease.
+    IfUnchanged(Lease),
+}
+
+/// What a backend notes of a key when a load begins, to find out when the load ends whether it comes too late.
+///
+/// The numbers mean something to the backend that gave them only. Two leases of one key are equal where it did not
+/// change between them; the reverse need not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// Stands for the generation of the key's namespace, which a clearing changes.
+    pub generation: u64,
+    /// Stands for what is under the key, or for its absence.
+    pub version: u64,
+    /// Stands for the invalidations so far.
+    pub invalidation: u64,
+}
+
+/// What [`Backend::get_leased`] found.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// The live entry, if there is one.
+    pub entry: Option<Entry>,
+    /// The lease, also where nothing is under the key.
+    pub lease: Lease,
 }
 
 /// Entries and bytes a backend holds.
@@ -163,6 +211,8 @@ pub struct Capabilities {
     pub if_absent: bool,
     /// [`PutMode::IfVersion`] and [`Backend::delete_if`].
     pub versions: bool,
+    /// [`Backend::get_leased`] and [`PutMode::IfUnchanged`].
+    pub leases: bool,
     /// [`Backend::touch`].
     pub touch: bool,
     /// [`Backend::clear`].
@@ -186,6 +236,7 @@ impl Capabilities {
         counters: false,
         if_absent: false,
         versions: false,
+        leases: false,
         touch: false,
         clear: false,
         remove_expired: false,
@@ -203,6 +254,7 @@ impl fmt::Debug for Capabilities {
             (self.counters, "counters"),
             (self.if_absent, "if_absent"),
             (self.versions, "versions"),
+            (self.leases, "leases"),
             (self.touch, "touch"),
             (self.clear, "clear"),
             (self.remove_expired, "remove_expired"),

@@ -49,7 +49,7 @@ pub use self::{
     http::{Around, AroundFuture},
 };
 pub use self::{
-    backend::{Backend, Capabilities, MemoryPolicy, Null, Peek, PutMode, Usage},
+    backend::{Backend, Capabilities, Lease, Leased, MemoryPolicy, Null, Peek, PutMode, Usage},
     cache::{Cache, CacheBuilder, Cached, LoadError, PutOptions, Stats, Ttl},
     clock::Timestamp,
     codec::CodecId,

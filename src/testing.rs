@@ -60,6 +60,7 @@ mod conditions;
 mod counters;
 mod expiry;
 mod keys;
+mod leases;
 mod lifecycle;
 mod many;
 mod races;
@@ -139,6 +140,7 @@ pub fn behaviours() -> impl Iterator<Item = &'static Behaviour> {
         expiry::ALL,
         counters::ALL,
         clearing::ALL,
+        leases::ALL,
         races::ALL,
         lifecycle::ALL,
         refusals::ALL,

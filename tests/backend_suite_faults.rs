@@ -108,10 +108,10 @@ impl Backend for Faulty {
         self.memory.put(&key, entry, mode).await
     }
 
-    async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>> {
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
         let entries = entries.into_iter();
-        let entries = entries.map(|(key, entry)| (self.key(&key), self.entry(entry)));
-        self.memory.put_many(entries.collect(), mode).await
+        let entries = entries.map(|(key, entry, mode)| (self.key(&key), self.entry(entry), mode));
+        self.memory.put_many(entries.collect()).await
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {

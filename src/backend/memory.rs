@@ -182,7 +182,7 @@ impl Shared {
         true
     }
 
-    fn put(self: &Arc<Self>, key: &Key, entry: Entry, mode: PutMode) -> bool {
+    fn put(self: &Arc<Self>, key: &Key, entry: Entry, mode: PutMode) -> Result<bool> {
         let now = Timestamp::now();
         let writer = self.writer(key.as_key_ref());
         let allowed = match mode {
@@ -191,8 +191,9 @@ impl Shared {
             PutMode::IfVersion(version) => self
                 .live(key.as_key_ref(), now)
                 .is_some_and(|entry| entry.version() == version),
+            PutMode::IfUnchanged(_) => return Err(Error::unsupported("memory", "put")),
         };
-        allowed && self.insert(key, entry, &writer)
+        Ok(allowed && self.insert(key, entry, &writer))
     }
 
     fn delete(&self, key: KeyRef<'_>, version: Option<u64>) -> bool {
@@ -282,15 +283,15 @@ impl Backend for Memory {
 
     async fn put(&self, key: &Key, entry: Entry, mode: PutMode) -> Result<bool> {
         self.0.open("put")?;
-        Ok(self.0.put(key, entry, mode))
+        self.0.put(key, entry, mode)
     }
 
-    async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>> {
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
         self.0.open("put_many")?;
-        Ok(entries
+        entries
             .into_iter()
-            .map(|(key, entry)| self.0.put(&key, entry, mode))
-            .collect())
+            .map(|(key, entry, mode)| self.0.put(&key, entry, mode))
+            .collect()
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {

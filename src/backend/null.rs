@@ -56,7 +56,7 @@ impl Backend for Null {
         Ok(false)
     }
 
-    async fn put_many(&self, entries: Vec<(Key, Entry)>, _: PutMode) -> Result<Vec<bool>> {
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
         Ok(vec![false; entries.len()])
     }
 

@@ -201,13 +201,13 @@ where
         };
         if let Some(entry) = cache.encode_loaded(value, Ttl::Default) {
             permits.push(permit);
-            entries.push((led.key.clone(), entry));
+            entries.push((led.key.clone(), entry, PutMode::Always));
         }
     }
     if entries.is_empty() {
         return;
     }
-    let put = cache.backend().put_many(entries, PutMode::Always).await;
+    let put = cache.backend().put_many(entries).await;
     let kept = cache.observe(put).unwrap_or_default();
     cache.add(Event::Put, kept.iter().filter(|kept| **kept).count());
 }

@@ -260,11 +260,12 @@ impl Cache {
             .into_iter()
             .map(|(key, value)| {
                 let key = self.values().key(key.as_ref()).to_key();
-                Ok((key, self.encode(&Arc::new(value), Ttl::Default)?))
+                let entry = self.encode(&Arc::new(value), Ttl::Default)?;
+                Ok((key, entry, PutMode::Always))
             })
             .collect::<Result<Vec<_>>>()?;
-        let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
-        let put = self.backend().put_many(entries, PutMode::Always);
+        let keys: Vec<Key> = entries.iter().map(|(key, ..)| key.clone()).collect();
+        let put = self.backend().put_many(entries);
         let kept = self.write(&keys, put).await;
         let kept = self.tolerate(kept, vec![false; keys.len()])?;
         self.add(Event::Put, kept.iter().filter(|kept| **kept).count());

@@ -12,7 +12,7 @@ use super::{
     Settings,
     nearest::nearest,
     read,
-    table::{CONFIG, PREFIX, SECTIONS, SETTINGS, by_variable},
+    table::{self, CONFIG, PREFIX, SECTIONS, by_variable},
 };
 use crate::Result;
 
@@ -90,10 +90,7 @@ fn unknown(name: &str, origin: &str) -> Option<String> {
     if !name.starts_with(PREFIX) {
         return None;
     }
-    let variables = SETTINGS
-        .iter()
-        .map(|setting| setting.variable)
-        .chain([CONFIG]);
+    let variables = table::all().map(|setting| setting.variable).chain([CONFIG]);
     let (known, edits) = nearest(name, variables)?;
     if SECTIONS.iter().any(|section| name.starts_with(section)) {
         return Some(format!(

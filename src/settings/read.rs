@@ -11,7 +11,7 @@ use super::{
     Settings,
     nearest::nearest,
     parse::Refusal,
-    table::{Form, SETTINGS, Setting, by_variable},
+    table::{self, Form, Setting, by_variable},
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -65,7 +65,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn refuse_unknown_keys(&mut self) {
         for (key, value) in &self.keys {
-            if SETTINGS.iter().any(|setting| setting.key() == *key) {
+            if table::all().any(|setting| setting.key() == *key) {
                 continue;
             }
             let set = origin(self.figment.get_metadata(value.tag()));
@@ -78,7 +78,7 @@ impl Reader<'_> {
             }
             let lower = key.to_ascii_lowercase();
             let bare = lower.strip_prefix("cache_").unwrap_or(&lower);
-            let known: Vec<String> = SETTINGS.iter().map(Setting::key).collect();
+            let known: Vec<String> = table::all().map(Setting::key).collect();
             let hint = nearest(bare, known.iter().map(String::as_str))
                 .map_or_else(String::new, |(known, _)| format!("; did you mean {known}?"));
             self.problems
@@ -88,7 +88,7 @@ impl Reader<'_> {
 
     fn read(&mut self) -> Settings {
         let mut settings = Settings::default();
-        for setting in &SETTINGS {
+        for setting in table::all() {
             let refusal = match self.text(setting) {
                 Ok(None) => continue,
                 Ok(Some(text)) => match (setting.read)(&mut settings, &text) {

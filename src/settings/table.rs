@@ -46,10 +46,17 @@ impl Setting {
 }
 
 pub(super) fn by_variable(variable: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.variable == variable)
+    all().find(|setting| setting.variable == variable)
 }
 
-pub(super) static SETTINGS: [Setting; 12] = [
+/// Every setting, section by section.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
+    TABLES.iter().copied().flatten()
+}
+
+static TABLES: [&[Setting]; 1] = [&SETTINGS];
+
+static SETTINGS: [Setting; 12] = [
     Setting {
         variable: "CACHE_TYPE",
         expects: "memory or null",
@@ -186,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_file_shows_every_setting_with_its_variable_and_default() {
-        for setting in &SETTINGS {
+        for setting in all() {
             let (comment, line) = paragraph(setting);
             let (variable, default) = (setting.variable, setting.default.unwrap_or("unset"));
             assert!(
@@ -216,12 +223,12 @@ mod tests {
             })
             .collect();
         let keys: Dict = Toml::from_str(&uncommented.join("\n")).unwrap();
-        assert_eq!(keys.len(), SETTINGS.len());
+        assert_eq!(keys.len(), all().count());
     }
 
     #[test]
     fn the_documentation_lists_every_setting_with_its_default() {
-        for setting in &SETTINGS {
+        for setting in all() {
             let default = setting
                 .default
                 .map_or("unset".to_owned(), |text| format!("`{text}`"));
@@ -237,7 +244,7 @@ mod tests {
             ..Settings::default()
         };
         settings.key_prefix.clear();
-        for setting in &SETTINGS {
+        for setting in all() {
             let Some(default) = setting.default else {
                 continue;
             };
@@ -255,10 +262,6 @@ mod tests {
 
     #[test]
     fn every_variable_has_the_prefix_that_its_key_drops() {
-        assert!(
-            SETTINGS
-                .iter()
-                .all(|setting| setting.variable.starts_with(PREFIX))
-        );
+        assert!(all().all(|setting| setting.variable.starts_with(PREFIX)));
     }
 }

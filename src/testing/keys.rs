@@ -22,7 +22,7 @@ async fn keep_apart(stage: &Stage, keys: Vec<Key>) -> Result<()> {
     let value = |number: usize| format!("value {number}");
     let entries = keys.iter().enumerate();
     let entries = entries.map(|(number, key)| (key.clone(), entry(value(number))));
-    let kept = stage.put_many(entries.collect(), PutMode::Always).await?;
+    let kept = stage.put_all(entries.collect(), PutMode::Always).await?;
     assert_eq!(kept, vec![true; keys.len()]);
 
     let read = stage.get_many(&keys).await?;

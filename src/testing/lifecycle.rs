@@ -6,7 +6,7 @@ use super::{
     Behaviour,
     stage::{COUNTERS, LIFE, STORES, Stage, abandon, entry},
 };
-use crate::{Entry, ErrorKind, Peek, PutMode, Result, Timestamp};
+use crate::{ErrorKind, Peek, PutMode, Result, Timestamp};
 
 pub(super) const ALL: &[Behaviour] = behaviours![
     &[] =>
@@ -129,14 +129,18 @@ async fn a_closed_backend_says_so_on_every_verb(stage: Stage) -> Result<()> {
     closed("get", stage.get(&key)).await;
     closed("get_many", stage.get_many(&keys)).await;
     closed("put", stage.put(&key, entry("new"), PutMode::Always)).await;
-    let entries: Vec<(_, Entry)> = vec![(key.clone(), entry("new"))];
-    closed("put_many", stage.put_many(entries, PutMode::Always)).await;
+    let entries = vec![(key.clone(), entry("new"), PutMode::Always)];
+    closed("put_many", stage.put_many(entries)).await;
     closed("contains", stage.contains(&key)).await;
     closed("delete", stage.delete(&key)).await;
     closed("delete_many", stage.delete_many(&keys)).await;
     closed("ping", stage.ping()).await;
     if can.versions {
         closed("delete_if", stage.delete_if(&key, 1)).await;
+    }
+    if can.leases {
+        closed("get_leased", stage.get_leased(&key)).await;
+        closed("get_leased_many", stage.get_leased_many(&keys)).await;
     }
     if can.touch {
         closed("touch", stage.touch(&key, None)).await;

@@ -36,7 +36,7 @@ async fn get_many_answers_key_by_key(stage: Stage) -> Result<()> {
 async fn put_many_answers_key_by_key(stage: Stage) -> Result<()> {
     let keys = stage.keys(3);
     let entries = keys.iter().map(|key| (key.clone(), entry("value")));
-    let kept = stage.put_many(entries.collect(), PutMode::Always).await?;
+    let kept = stage.put_all(entries.collect(), PutMode::Always).await?;
     assert_eq!(kept, [true; 3]);
     for key in &keys {
         assert_eq!(stage.read(key).await?, Some("value".into()));
@@ -50,10 +50,7 @@ async fn put_many_keeps_each_entry_as_it_is(stage: Stage) -> Result<()> {
     let json = Entry::new(CodecId::JSON, "1", now).with_ttl(Some(LIFE), now);
     let raw = Entry::new(CodecId::RAW, "2", now).with_ttl(Some(LIFE * 2), now);
     let entries = vec![(keys[0].clone(), json), (keys[1].clone(), raw)];
-    assert_eq!(
-        stage.put_many(entries, PutMode::Always).await?,
-        [true, true]
-    );
+    assert_eq!(stage.put_all(entries, PutMode::Always).await?, [true, true]);
     let read = stage.get_many(&keys).await?;
     let read: Vec<_> = read
         .iter()
@@ -71,7 +68,7 @@ async fn put_many_keeps_each_entry_as_it_is(stage: Stage) -> Result<()> {
 async fn the_later_of_two_equal_keys_is_kept(stage: Stage) -> Result<()> {
     let key = stage.key("twice");
     let entries = ["first", "second"].map(|value| (key.clone(), entry(value)));
-    let kept = stage.put_many(entries.to_vec(), PutMode::Always).await?;
+    let kept = stage.put_all(entries.to_vec(), PutMode::Always).await?;
     assert_eq!(kept, [true, true]);
     assert_eq!(stage.read(&key).await?, Some("second".into()));
     Ok(())
@@ -81,7 +78,7 @@ async fn put_many_if_absent_answers_key_by_key(stage: Stage) -> Result<()> {
     let keys = stage.keys(3);
     stage.keep(&keys[1], "old").await?;
     let entries = [0, 1, 2, 0].map(|number: usize| (keys[number].clone(), entry("new")));
-    let kept = stage.put_many(entries.to_vec(), PutMode::IfAbsent).await?;
+    let kept = stage.put_all(entries.to_vec(), PutMode::IfAbsent).await?;
     assert_eq!(kept, [true, false, true, false]);
     assert_eq!(stage.read(&keys[1]).await?, Some("old".into()));
     assert_eq!(stage.read(&keys[2]).await?, Some("new".into()));
@@ -100,7 +97,7 @@ async fn delete_many_answers_key_by_key(stage: Stage) -> Result<()> {
 
 async fn no_keys_are_no_work(stage: Stage) -> Result<()> {
     assert!(stage.get_many(&[]).await?.is_empty());
-    let kept = stage.put_many(Vec::new(), PutMode::Always).await?;
+    let kept = stage.put_all(Vec::new(), PutMode::Always).await?;
     assert!(kept.is_empty());
     assert!(stage.delete_many(&[]).await?.is_empty());
     Ok(())
@@ -112,7 +109,7 @@ async fn a_thousand_keys_are_not_too_many(stage: Stage) -> Result<()> {
     let entries = keys
         .iter()
         .map(|key| (key.clone(), entry(key.name().to_vec())));
-    let kept = stage.put_many(entries.collect(), PutMode::Always).await?;
+    let kept = stage.put_all(entries.collect(), PutMode::Always).await?;
     assert_eq!(kept, vec![true; 1000]);
     let read = stage.get_many(&keys).await?;
     assert_eq!(read.len(), 1000);

@@ -5,7 +5,8 @@ use std::{fmt, future::Future};
 use super::{
     Behaviour,
     stage::{
-        FORGETS, LIFE, NO_CLEAR, NO_COUNTERS, NO_IF_ABSENT, NO_TOUCH, NO_VERSIONS, Stage, entry,
+        FORGETS, LIFE, NO_CLEAR, NO_COUNTERS, NO_IF_ABSENT, NO_LEASES, NO_TOUCH, NO_VERSIONS,
+        Stage, entry,
     },
 };
 use crate::{ErrorKind, Peek, PutMode, Result, Timestamp};
@@ -14,6 +15,7 @@ pub(super) const ALL: &[Behaviour] = behaviours![
     &[NO_COUNTERS] => increment_is_unsupported_where_it_is_not_declared;
     &[NO_IF_ABSENT] => if_absent_is_unsupported_where_it_is_not_declared;
     &[NO_VERSIONS] => versions_are_unsupported_where_they_are_not_declared;
+    &[NO_LEASES] => leases_are_unsupported_where_they_are_not_declared;
     &[NO_TOUCH] => touch_is_unsupported_where_it_is_not_declared;
     &[NO_CLEAR] => clear_is_unsupported_where_it_is_not_declared;
     &[FORGETS] =>
@@ -48,6 +50,13 @@ async fn versions_are_unsupported_where_they_are_not_declared(stage: Stage) -> R
     unsupported(stage.put(&key, entry("new"), PutMode::IfVersion(version))).await;
     unsupported(stage.delete_if(&key, version)).await;
     assert_eq!(stage.read(&key).await?, Some("old".into()));
+    Ok(())
+}
+
+async fn leases_are_unsupported_where_they_are_not_declared(stage: Stage) -> Result<()> {
+    let key = stage.key("leased");
+    unsupported(stage.get_leased(&key)).await;
+    unsupported(stage.get_leased_many(&[key])).await;
     Ok(())
 }
 
@@ -86,7 +95,7 @@ async fn nothing_is_found(stage: Stage) -> Result<()> {
 async fn many_keys_have_as_many_answers_though_nothing_is_kept(stage: Stage) -> Result<()> {
     let keys = stage.keys(3);
     let entries = keys.iter().map(|key| (key.clone(), entry("value")));
-    let kept = stage.put_many(entries.collect(), PutMode::Always).await?;
+    let kept = stage.put_all(entries.collect(), PutMode::Always).await?;
     assert_eq!(kept, [false; 3]);
     let read = stage.get_many(&keys).await?;
     assert!(read.len() == 3 && read.iter().all(Option::is_none));

@@ -43,6 +43,8 @@ needs! {
     NO_IF_ABSENT = "stores, if_absent: false": |can| can.stores && !can.if_absent;
     VERSIONS = "versions": |can| can.versions;
     NO_VERSIONS = "stores, versions: false": |can| can.stores && !can.versions;
+    LEASES = "leases": |can| can.leases;
+    NO_LEASES = "stores, leases: false": |can| can.stores && !can.leases;
     TOUCH = "touch": |can| can.touch;
     NO_TOUCH = "stores, touch: false": |can| can.stores && !can.touch;
     CLEAR = "clear": |can| can.clear;
@@ -128,6 +130,17 @@ impl Stage {
             "an ordinary put was refused"
         );
         Ok(now + ttl)
+    }
+
+    /// Puts several values under one condition.
+    pub(super) async fn put_all(
+        &self,
+        entries: Vec<(Key, Entry)>,
+        mode: PutMode,
+    ) -> Result<Vec<bool>> {
+        let entries = entries.into_iter();
+        let entries = entries.map(|(key, entry)| (key, entry, mode));
+        self.put_many(entries.collect()).await
     }
 
     /// The payload under `key`.

@@ -82,9 +82,9 @@ impl Backend for Asking {
         self.memory.put(key, over_the_wire(&entry)?, mode).await
     }
 
-    async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>> {
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
         self.travel().await;
-        self.memory.put_many(entries, mode).await
+        self.memory.put_many(entries).await
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
@@ -222,9 +222,9 @@ impl Backend for Failing {
         self.asking.put(key, entry, mode).await
     }
 
-    async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>> {
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
         self.writing().await?;
-        self.asking.put_many(entries, mode).await
+        self.asking.put_many(entries).await
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {

@@ -184,8 +184,8 @@ impl Backend for Puppet {
         forward!(self, "put", self.memory.put(key, entry, mode))
     }
 
-    async fn put_many(&self, entries: Vec<(Key, Entry)>, mode: PutMode) -> Result<Vec<bool>> {
-        forward!(self, "put_many", self.memory.put_many(entries, mode))
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
+        forward!(self, "put_many", self.memory.put_many(entries))
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
