@@ -1,5 +1,9 @@
 //! Backends: where entries are kept. One trait, bytes in and bytes out.
 
+#[cfg(any(feature = "redis", feature = "aerospike"))]
+mod frame;
+#[cfg(any(feature = "redis", feature = "aerospike"))]
+mod generation;
 #[cfg(feature = "memory")]
 mod memory;
 mod memory_policy;

@@ -202,11 +202,15 @@ impl Entry {
     /// The entry as one byte string for a server. Copies the payload.
     pub fn to_bytes(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(Self::HEADER_LEN + self.payload().len());
+        self.write_to(&mut bytes);
+        bytes.freeze()
+    }
+
+    pub(crate) fn write_to(&self, bytes: &mut BytesMut) {
         bytes.put_slice(&[MAGIC, FORMAT, self.codec().as_u8(), 0]);
         bytes.put_uint(self.0.created_at.as_millis().min(NEVER), 6);
         bytes.put_uint(self.0.expires_at, 6);
         bytes.put_slice(self.payload());
-        bytes.freeze()
     }
 
     /// The entry that [`to_bytes`](Self::to_bytes) wrote; its payload is a slice of `bytes`.

@@ -13,6 +13,9 @@ const SPACE: u8 = b'@';
 const BUCKET: u8 = b'/';
 const ESCAPE: u8 = b'%';
 
+/// What an encoded namespace is followed by, and does not contain.
+pub(crate) const NAMESPACE_ENDS: [u8; 3] = [END, SPACE, BUCKET];
+
 /// What kind of entry lives under a key, so that a handler's key never meets one of the HTTP layer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -139,10 +142,7 @@ impl<'a> KeyRef<'a> {
     }
 
     pub(crate) fn encoded_namespace(&self) -> &'a [u8] {
-        let end = self
-            .0
-            .iter()
-            .position(|byte| [END, SPACE, BUCKET].contains(byte));
+        let end = self.0.iter().position(|byte| NAMESPACE_ENDS.contains(byte));
         &self.0[..end.expect("every key is made by KeyHead, which ends the head")]
     }
 }

@@ -27,7 +27,7 @@ use crate::{MemoryPolicy, Result};
 /// | Variable | Default | Meaning |
 /// |---|---|---|
 /// | `CACHE_CONFIG` | unset | The TOML file to read before the environment; not a key of that file. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike` or `null`, or an alias of theirs, see [`BackendKind`]. |
 /// | `CACHE_DEFAULT_TIMEOUT` | `300` | Seconds that an entry lives when nothing else says so; `0` for never ending. |
 /// | `CACHE_KEY_PREFIX` | `larder` | The namespace of every key. |
 /// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
@@ -42,8 +42,8 @@ use crate::{MemoryPolicy, Result};
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
-/// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*` variables, an unknown
-/// name is an error.
+/// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*`, `CACHE_REDIS_*` and
+/// `CACHE_AEROSPIKE_*` variables, an unknown name is an error.
 ///
 /// # Examples
 ///
@@ -67,11 +67,11 @@ use crate::{MemoryPolicy, Result};
 /// ```
 /// use larder::{ErrorKind, Settings};
 ///
-/// let error = Settings::from_pairs([("CACHE_TYPE", "redis"), ("CACHE_DEFAULT_TIMEOUT", "5m")]).unwrap_err();
+/// let error = Settings::from_pairs([("CACHE_TYPE", "mongodb"), ("CACHE_DEFAULT_TIMEOUT", "5m")]).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Settings);
 /// assert_eq!(
 ///     error.to_string(),
-///     "CACHE_TYPE=redis needs the feature \"redis\", which this version of larder does not have yet \
+///     "CACHE_TYPE=mongodb needs the feature \"mongodb\", which this version of larder does not have yet \
 ///      (set in the pairs given)\n\
 ///      CACHE_DEFAULT_TIMEOUT must be whole seconds, 0 for never; it is \"5m\" (set in the pairs given)",
 /// );

@@ -191,18 +191,6 @@ fn null_has_the_names_that_other_caches_give_it() {
 fn a_backend_that_this_version_lacks_names_its_feature() {
     for (feature, names) in [
         (
-            "redis",
-            "redis RedisCache RedisSentinelCache valkey flask_caching.backends.RedisCache",
-        ),
-        (
-            "redis",
-            "dogpile.cache.redis_sentinel dogpile_backend_redis_advanced",
-        ),
-        (
-            "aerospike",
-            "aerospike aerospike_flask.cache.aerospike.AerospikeCache",
-        ),
-        (
             "memcached",
             "memcached MemcachedCache SASLMemcachedCache dogpile.cache.pylibmc",
         ),
@@ -241,14 +229,57 @@ fn a_cache_in_files_is_sent_to_sqlite() {
 }
 
 #[test]
+fn servers_are_named_as_elsewhere() {
+    let redis = "redis RedisCache valkey flask_caching.backends.RedisCache \
+                 dogpile_backend_redis_advanced dogpile.cache.redis";
+    let aerospike = "aerospike aerospike_flask.cache.aerospike.AerospikeCache";
+    for (kind, feature, is_built, names) in [
+        (BackendKind::Redis, "redis", cfg!(feature = "redis"), redis),
+        (
+            BackendKind::Aerospike,
+            "aerospike",
+            cfg!(feature = "aerospike"),
+            aerospike,
+        ),
+    ] {
+        for name in names.split(' ') {
+            let pairs = [("CACHE_TYPE", name)];
+            if is_built {
+                assert_eq!(Settings::from_pairs(pairs).unwrap().backend, kind, "{name}");
+            } else {
+                assert_eq!(
+                    refusal(pairs),
+                    format!(
+                        "CACHE_TYPE={name} needs the feature \"{feature}\" of larder, which is off in this \
+                         build (set in the pairs given)"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn several_redis_servers_are_refused_by_name() {
+    for name in [
+        "RedisSentinelCache",
+        "dogpile.cache.redis_sentinel",
+        "RedisClusterCache",
+    ] {
+        let refusal = refusal([("CACHE_TYPE", name)]);
+        assert!(refusal.contains("Redis Sentinel or Cluster"), "{refusal}");
+    }
+}
+
+#[test]
 fn an_unknown_backend_lists_the_names_and_the_nearest() {
     assert_eq!(
         refusal([("CACHE_TYPE", "memroy")]),
-        "CACHE_TYPE must be memory or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
+        "CACHE_TYPE must be memory, redis, aerospike or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
     );
     assert_eq!(
         refusal([("CACHE_TYPE", "myapp.RedisCache")]),
-        "CACHE_TYPE must be memory or null; it is \"myapp.RedisCache\" (set in the pairs given)",
+        "CACHE_TYPE must be memory, redis, aerospike or null; it is \"myapp.RedisCache\" (set in the pairs given)",
     );
 }
 
@@ -561,7 +592,7 @@ fn each_mistake_names_its_own_source() {
         jail.set_env("CACHE_TTL_MAX", "400");
         assert_eq!(
             Settings::load().unwrap_err().to_string(),
-            "CACHE_TYPE must be memory or null; it is \"nul\" (set in the environment); did you mean null?\n\
+            "CACHE_TYPE must be memory, redis, aerospike or null; it is \"nul\" (set in the environment); did you mean null?\n\
              CACHE_TTL_MIN is 500 s (set in shop.toml), longer than CACHE_TTL_MAX, 400 s (set in the environment)",
         );
         Ok(())

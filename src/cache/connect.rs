@@ -77,6 +77,11 @@ fn backend(settings: &Settings) -> Result<CacheBuilder> {
             Ok(Cache::builder(Null))
         }
         BackendKind::Memory => memory(settings),
+        // The settings refuse a backend that this build does not have.
+        BackendKind::Redis | BackendKind::Aerospike => Err(crate::Error::new(
+            crate::ErrorKind::Unsupported,
+            "not connected yet",
+        )),
     }
 }
 

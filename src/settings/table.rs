@@ -11,7 +11,7 @@ pub(super) const PREFIX: &str = "CACHE_";
 pub(super) const CONFIG: &str = "CACHE_CONFIG";
 
 /// Prefixes that belong to larder alone, so that an unknown name under one of them is a mistake and not a stranger.
-pub(super) const SECTIONS: [&str; 1] = ["CACHE_MEMORY_"];
+pub(super) const SECTIONS: [&str; 3] = ["CACHE_MEMORY_", "CACHE_REDIS_", "CACHE_AEROSPIKE_"];
 
 /// The shortest `CACHE_HASH_KEY`: 128 bits, out of reach of guessing.
 const HASH_KEY_LEN: usize = 16;
@@ -59,7 +59,7 @@ static TABLES: [&[Setting]; 1] = [&SETTINGS];
 static SETTINGS: [Setting; 12] = [
     Setting {
         variable: "CACHE_TYPE",
-        expects: "memory or null",
+        expects: "memory, redis, aerospike or null",
         default: Some("memory"),
         form: Form::Word,
         read: |settings, text| BackendKind::parse(text).map(|kind| settings.backend = kind),
