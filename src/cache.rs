@@ -307,15 +307,22 @@ impl Cache {
         self.backend().close().await
     }
 
-    /// Ends what is stored for a URI, all variants at once, and keeps what is on its way there from being stored.
-    pub(crate) async fn invalidate_response(&self, key: &Key) {
+    /// Ends what is stored for URIs, all variants at once, and keeps what is on its way there from being stored.
+    pub(crate) async fn invalidate_responses(&self, keys: &[Key]) {
         let shared = self.shared();
-        shared.generations.advance(key).await;
-        shared.response_flights.detach(key);
-        let deleted = self.observe(self.backend().delete(key).await);
-        if deleted.unwrap_or(false) {
-            self.count(Event::HttpInvalidated);
+        for key in keys {
+            shared.generations.advance(key).await;
+            shared.response_flights.detach(key);
         }
+        let deleted = match keys {
+            [key] => self.backend().delete(key).await.map(|ended| vec![ended]),
+            keys => self.backend().delete_many(keys).await,
+        };
+        let deleted = self.observe(deleted).unwrap_or_default();
+        let ended = deleted.into_iter().filter(|ended| *ended).count();
+        self.shared()
+            .counters
+            .add(Event::HttpInvalidated, ended as u64);
     }
 
     /// The same for all handles of one cache, and for no other.

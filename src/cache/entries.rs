@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Cache, Event, LoadError, Ttl};
+use super::{Cache, Event, Load, LoadError, Ttl};
 #[cfg(feature = "json")]
 use crate::codec::json::{decode, encode};
 #[cfg(not(feature = "json"))]
@@ -42,6 +42,64 @@ impl Cache {
         }
     }
 
+    /// The live entry under the key of a load that begins, and a lease for the load where the backend gives leases.
+    pub(crate) async fn fetch_leased(&self, load: &mut Load) -> Result<Option<Entry>> {
+        let found = match self.capabilities().leases {
+            true => self.lease(load).await,
+            false => self.fetch(load.key()).await,
+        };
+        if found.as_ref().is_err_and(Error::is_outage) {
+            load.give_up();
+        }
+        found
+    }
+
+    async fn lease(&self, load: &mut Load) -> Result<Option<Entry>> {
+        let leased = match self.backend().get_leased(load.key()).await {
+            Err(error) if error.kind() == ErrorKind::Decode => {
+                self.damaged(&error);
+                load.give_up();
+                // No lease is to be had on what cannot be read; the next load finds nothing there and gets one.
+                self.observe(self.backend().delete(load.key()).await)?;
+                return Ok(None);
+            }
+            leased => self.observe(leased)?,
+        };
+        let now = Timestamp::now();
+        let entry = leased.entry.filter(|entry| !entry.is_expired(now));
+        load.hold(leased.lease, entry.clone());
+        Ok(entry)
+    }
+
+    /// [`fetch_leased`](Self::fetch_leased) for several loads, with one call where that can be.
+    pub(super) async fn fetch_leased_many(
+        &self,
+        loads: &mut [&mut Load],
+    ) -> Result<Vec<Option<Entry>>> {
+        let keys: Vec<Key> = loads.iter().map(|load| load.key().clone()).collect();
+        if !self.capabilities().leases {
+            return self.fetch_many(&keys).await;
+        }
+        let leased = match self.backend().get_leased_many(&keys).await {
+            Err(error) if error.kind() == ErrorKind::Decode => {
+                // Which of them it is has to be found out, so that it does not cost the others.
+                let mut found = Vec::with_capacity(keys.len());
+                for load in loads {
+                    found.push(self.lease(load).await?);
+                }
+                return Ok(found);
+            }
+            leased => self.observe(leased)?,
+        };
+        let now = Timestamp::now();
+        let leased = loads.iter_mut().zip(leased).map(|(load, leased)| {
+            let entry = leased.entry.filter(|entry| !entry.is_expired(now));
+            load.hold(leased.lease, entry.clone());
+            entry
+        });
+        Ok(leased.collect())
+    }
+
     /// The live entries under several keys, each as [`fetch`](Self::fetch) finds it.
     pub(super) async fn fetch_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
         let found = self.backend().get_many(keys).await;
@@ -61,20 +119,23 @@ impl Cache {
         Ok(self.observe(found)?.into_iter().map(live).collect())
     }
 
-    /// The values that are there, by key; failures are misses.
+    /// The values that are there for loads that begin, by key; failures are misses.
     pub(super) async fn fetch_known<T, E>(
         &self,
-        keys: &[Key],
+        loads: &mut [&mut Load],
     ) -> Result<HashMap<Key, Option<Arc<T>>>, LoadError<E>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
         let mut known = HashMap::new();
-        let found = self.fetch_many(keys).await.unwrap_or_default();
-        for (key, entry) in keys.iter().zip(found) {
+        let found = self.fetch_leased_many(loads).await;
+        if found.as_ref().is_err_and(Error::is_outage) {
+            loads.iter_mut().for_each(|load| load.give_up());
+        }
+        for (load, entry) in loads.iter().zip(found.unwrap_or_default()) {
             let Some(entry) = entry else { continue };
             if let Some(value) = self.decode_or_miss(&entry)? {
-                known.insert(key.clone(), Some(value));
+                known.insert(load.key().clone(), Some(value));
             }
         }
         self.add(Event::Hit, known.len());

@@ -12,7 +12,7 @@ use std::{
 use foldhash::fast::RandomState;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
-use crate::Key;
+use crate::{Entry, Key, Lease, PutMode};
 
 const SHARDS: usize = 16;
 
@@ -46,6 +46,7 @@ impl Generations {
             key: key.clone(),
             generation,
             seen: 0,
+            keeping: Keeping::Local,
             table: self.clone(),
         };
         load.seen = *load.generation.invalidations.read().await;
@@ -94,14 +95,83 @@ pub(crate) struct Load {
     key: Key,
     generation: Arc<Generation>,
     seen: u64,
+    keeping: Keeping,
     table: Arc<Generations>,
 }
 
+/// Who decides whether what was loaded comes too late.
+enum Keeping {
+    /// This process alone.
+    Local,
+    /// The backend too, which knows of the other processes.
+    Leased(Box<Held>),
+    /// The backend is out of reach: whatever it would be asked next takes its time, and fails.
+    Never,
+}
+
+/// A lease, and what was under the key when it was given.
+pub(crate) struct Held {
+    pub(crate) lease: Lease,
+    pub(crate) entry: Option<Entry>,
+}
+
+/// Permission to store, to be kept until it was used.
+pub(crate) struct Permit<'a> {
+    /// The condition to store under.
+    pub(crate) mode: PutMode,
+    _alone: Option<RwLockReadGuard<'a, u64>>,
+}
+
 impl Load {
-    /// Permission to store what was loaded, to be held while storing; `None` when the key was invalidated meanwhile.
-    pub(crate) async fn may_store(&self) -> Option<RwLockReadGuard<'_, u64>> {
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Lets the backend decide by this lease.
+    pub(super) fn hold(&mut self, lease: Lease, entry: Option<Entry>) {
+        self.keeping = Keeping::Leased(Box::new(Held { lease, entry }));
+    }
+
+    /// What is loaded will not be stored.
+    pub(crate) fn give_up(&mut self) {
+        self.keeping = Keeping::Never;
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self.keeping, Keeping::Never)
+    }
+
+    /// The lease that the load has, where the backend gives leases.
+    pub(crate) fn held(&self) -> Option<&Held> {
+        match &self.keeping {
+            Keeping::Leased(held) => Some(held),
+            Keeping::Local | Keeping::Never => None,
+        }
+    }
+
+    /// Permission to store what was loaded; `None` when the key was invalidated meanwhile.
+    pub(crate) async fn may_store(&self) -> Option<Permit<'_>> {
         let generation = self.generation.invalidations.read().await;
-        (*generation == self.seen).then_some(generation)
+        if *generation != self.seen {
+            return None;
+        }
+        match &self.keeping {
+            Keeping::Local => Some(Permit {
+                mode: PutMode::Always,
+                _alone: Some(generation),
+            }),
+            // An invalidation need not wait for the store: the server refuses it afterwards.
+            Keeping::Leased(held) => Some(Permit {
+                mode: PutMode::IfUnchanged(held.lease),
+                _alone: None,
+            }),
+            Keeping::Never => None,
+        }
+    }
+
+    /// Whether the key was invalidated by this process since the load began.
+    pub(crate) async fn is_late(&self) -> bool {
+        *self.generation.invalidations.read().await != self.seen
     }
 
     /// Lets the one invalidation pass that the caller itself has made, after what it loaded was there.
@@ -132,6 +202,7 @@ mod tests {
         let after = generations.begin(&key).await;
         assert!(before.may_store().await.is_none());
         assert!(after.may_store().await.is_some());
+        assert!(before.is_late().await && !after.is_late().await);
     }
 
     #[tokio::test]

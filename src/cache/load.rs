@@ -14,10 +14,11 @@ use super::{
     Cache, Ttl,
     entries::decode_entry_shared,
     flight::{Joined, Leader},
+    generation::Load,
     stats::Event,
     waiting::Place,
 };
-use crate::{Entry, ErrorKind, Key, Peek, PutMode, Timestamp};
+use crate::{Entry, ErrorKind, Key, Peek, Timestamp};
 
 /// Why a value could not be loaded.
 #[derive(Debug)]
@@ -238,8 +239,8 @@ impl Cache {
         Fut: Future<Output = Result<T, E>>,
     {
         // Whoever led before may have stored since this caller looked, and a server is asked here, once for all.
-        let generation = self.shared().generations.begin(key).await;
-        if let Some(value) = self.fetch_shared::<T, E>(key).await? {
+        let mut generation = self.shared().generations.begin(key).await;
+        if let Some(value) = self.fetch_shared::<T, E>(&mut generation).await? {
             leader.announce(Loaded::Value(value.clone()));
             return Ok(value);
         }
@@ -248,10 +249,7 @@ impl Cache {
             Ok(value) => {
                 let value = Arc::new(value);
                 leader.announce(Loaded::Value(value.clone()));
-                match generation.may_store().await {
-                    Some(_may) => self.keep_loaded(key, &value, ttl).await,
-                    None => self.count(Event::LoadLate),
-                }
+                self.keep_loaded(&generation, &value, ttl).await;
                 Ok(value)
             }
             Err(error) => {
@@ -278,11 +276,11 @@ impl Cache {
     }
 
     /// The value under a key that `peek` missed, with every failure taken for a miss.
-    async fn fetch_shared<T, E>(&self, key: &Key) -> Result<Option<Arc<T>>, LoadError<E>>
+    async fn fetch_shared<T, E>(&self, load: &mut Load) -> Result<Option<Arc<T>>, LoadError<E>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let found = self.fetch(key).await.ok().flatten();
+        let found = self.fetch_leased(load).await.ok().flatten();
         let value = found
             .map(|entry| self.decode_or_miss(&entry))
             .transpose()?
@@ -319,17 +317,25 @@ impl Cache {
             .ok()
     }
 
-    /// Stores what was loaded; a failure is counted and logged.
-    async fn keep_loaded<T>(&self, key: &Key, value: &Arc<T>, ttl: Ttl)
+    /// Stores what was loaded, unless it comes too late; a failure is counted and logged.
+    async fn keep_loaded<T>(&self, load: &Load, value: &Arc<T>, ttl: Ttl)
     where
         T: Serialize + Send + Sync + 'static,
     {
+        if load.is_given_up() {
+            return;
+        }
+        let Some(permit) = load.may_store().await else {
+            return self.count(Event::LoadLate);
+        };
         let Some(entry) = self.encode_loaded(value, ttl) else {
             return;
         };
-        let kept = self.backend().put(key, entry, PutMode::Always).await;
-        if let Ok(true) = self.observe(kept) {
-            self.count(Event::Put);
+        let kept = self.backend().put(load.key(), entry, permit.mode).await;
+        match self.observe(kept) {
+            Ok(true) => self.count(Event::Put),
+            Ok(false) if load.held().is_some() => self.count(Event::LoadLate),
+            Ok(false) | Err(_) => {}
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     stats::Event,
     waiting::Place,
 };
-use crate::{Key, PutMode};
+use crate::Key;
 
 /// What is known by key: a value, or that there is none.
 type Known<T> = HashMap<Key, Option<Arc<T>>>;
@@ -122,8 +122,8 @@ where
         return Ok(());
     }
     // Whoever led before may have stored since this caller looked, and a server is asked here, once for all.
-    let keys: Vec<Key> = led.iter().map(|led| led.key.clone()).collect();
-    known.extend(cache.fetch_known(&keys).await?);
+    let mut loads: Vec<_> = led.iter_mut().map(|led| &mut led.generation).collect();
+    known.extend(cache.fetch_known(&mut loads).await?);
     led.retain(|led| match known.get(&led.key) {
         Some(Some(value)) => {
             led.leader.announce(Loaded::Value(value.clone()));
@@ -195,13 +195,16 @@ where
     let mut permits = Vec::new();
     let mut entries = Vec::new();
     for (led, value) in &loaded {
+        if led.generation.is_given_up() {
+            continue;
+        }
         let Some(permit) = led.generation.may_store().await else {
             cache.count(Event::LoadLate);
             continue;
         };
         if let Some(entry) = cache.encode_loaded(value, Ttl::Default) {
+            entries.push((led.key.clone(), entry, permit.mode));
             permits.push(permit);
-            entries.push((led.key.clone(), entry, PutMode::Always));
         }
     }
     if entries.is_empty() {

@@ -58,7 +58,9 @@ impl Answered {
         announce(leader, failed());
         let stored = self.servable()?;
         // What was invalidated while the handler ran is not served any more.
-        drop(load.may_store().await?);
+        if load.is_late().await {
+            return None;
+        }
         self.config.cache.count(Event::HttpStale);
         let telling = Telling {
             outcome: Outcome::answered(self.reason, status, false),

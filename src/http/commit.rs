@@ -168,8 +168,13 @@ impl Commit {
     }
 
     async fn put(self, body: &[Bytes]) {
-        let Some(_may) = self.load.may_store().await else {
+        let Some(permit) = self.load.may_store().await else {
             return self.config.cache.count(Event::LoadLate);
+        };
+        // A variant hangs on the record under the URI's key, and ends with it.
+        let mode = match self.key == *self.load.key() {
+            true => permit.mode,
+            false => PutMode::Always,
         };
         let now = Timestamp::now();
         if self.is_outdated(now) {
@@ -183,9 +188,11 @@ impl Commit {
             .with_decoded(Arc::new(stored), weight)
             .with_expires_at(Some(self.policy.keep_until(&self.config.rules)));
         let cache = &self.config.cache;
-        let kept = cache.backend().put(&self.key, entry, PutMode::Always).await;
+        let kept = cache.backend().put(&self.key, entry, mode).await;
         let (event, landing) = match cache.observe(kept) {
             Ok(true) => (Event::HttpStored, Landing::LookAgain),
+            // Somebody else was quicker, or the URI was invalidated.
+            Ok(false) if mode != PutMode::Always => (Event::LoadLate, Landing::LookAgain),
             Ok(false) | Err(_) => (Event::HttpRefused, Landing::Unshared),
         };
         cache.count(event);

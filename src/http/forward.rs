@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Timestamp,
-    cache::{Event, Leader},
+    cache::{Event, Leader, Load},
 };
 
 impl<S, B, R> Work<S, B>
@@ -33,21 +33,27 @@ where
     B: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
 {
-    /// Asks the inner service, conditionally where a stored response has a validator.
+    /// Asks the inner service, conditionally where a stored response has a validator. A `load` that was not begun before
+    /// is begun here.
     pub(super) async fn forward(
         mut self,
         reason: Forward,
         stale: Option<Stale>,
         leader: Option<Leader<Landing>>,
+        load: Option<Load>,
     ) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();
+        let load = match load {
+            Some(load) => load,
+            None if self.asked.is_head => lookup::begin_unkept(&config, &self.base).await,
+            None => lookup::begin_unseen(&config, &self.base).await,
+        };
         let client = self.request.headers().clone();
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
         config.cache.count(Event::HttpMiss);
         decided(&config, self.request.extensions(), Decision::Miss);
         let route = telling::route(&config, self.request.extensions()).map(str::to_owned);
         Inside::mark(self.request.extensions_mut(), &config.cache);
-        let load = config.cache.shared().generations.begin(&self.base).await;
         let request = Timestamp::now();
         let result = Call::new(self.inner, self.request).await;
         let answered = Answered {

@@ -7,7 +7,7 @@ use super::{
     stored::StoredResponse,
     variants::{self, Chosen, Id, VariantRecord},
 };
-use crate::{CodecId, Entry, Key, KeyRef, Peek, Timestamp};
+use crate::{CodecId, Entry, Key, KeyRef, Peek, Result, Timestamp, cache::Load};
 
 /// What is stored for a request.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub(super) enum Looked {
     NoVariant(Id),
     /// The backend has to be asked.
     Ask,
+    /// The backend was asked, and is out of reach.
+    Unreachable,
 }
 
 /// Looks without waiting.
@@ -48,10 +50,49 @@ pub(super) fn peek(
     }
 }
 
-/// Looks, asking the backend; its failures look like nothing stored.
+/// Looks, asking the backend; an entry that it cannot read looks like nothing stored.
 pub(super) async fn fetch(config: &Config, base: &Key, request: &HeaderMap) -> Looked {
-    let Ok(Some(entry)) = config.cache.fetch(base).await else {
-        return Looked::NoUri;
+    let found = config.cache.fetch(base).await;
+    follow(config, found, request).await
+}
+
+/// Begins a load, so that the backend can tell when it ends whether it comes too late, and looks once more.
+pub(super) async fn begin(
+    config: &Config,
+    base: &Key,
+    request: &HeaderMap,
+    now: Timestamp,
+) -> (Looked, Load) {
+    let mut load = config.cache.shared().generations.begin(base).await;
+    let looked = match peek(config, base.as_key_ref(), request, now) {
+        Looked::Ask => {
+            let found = config.cache.fetch_leased(&mut load).await;
+            follow(config, found, request).await
+        }
+        looked => looked,
+    };
+    if let Looked::Unreachable = looked {
+        load.give_up();
+    }
+    (looked, load)
+}
+
+/// Begins a load for somebody who will not look.
+pub(super) async fn begin_unseen(config: &Config, base: &Key) -> Load {
+    let mut load = config.cache.shared().generations.begin(base).await;
+    if config.cache.capabilities().leases {
+        // A failure is counted and logged there, and the load is not kept then.
+        let _ = config.cache.fetch_leased(&mut load).await;
+    }
+    load
+}
+
+/// From what is under the URI's key to the response that the request selects.
+async fn follow(config: &Config, found: Result<Option<Entry>>, request: &HeaderMap) -> Looked {
+    let entry = match found {
+        Ok(Some(entry)) => entry,
+        Err(error) if error.is_outage() => return Looked::Unreachable,
+        Ok(None) | Err(_) => return Looked::NoUri,
     };
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
@@ -61,8 +102,16 @@ pub(super) async fn fetch(config: &Config, base: &Key, request: &HeaderMap) -> L
     };
     match config.cache.fetch(&key).await {
         Ok(Some(entry)) => Looked::Found(entry, Some(id)),
-        _ => Looked::NoVariant(id),
+        Err(error) if error.is_outage() => Looked::Unreachable,
+        Ok(None) | Err(_) => Looked::NoVariant(id),
     }
+}
+
+/// Begins a load whose result is not stored.
+pub(super) async fn begin_unkept(config: &Config, base: &Key) -> Load {
+    let mut load = config.cache.shared().generations.begin(base).await;
+    load.give_up();
+    load
 }
 
 /// Looks, asking the backend only when it cannot tell at once.

@@ -49,6 +49,18 @@ pub(super) struct Refused {
     pub(super) lasts: Lasts,
 }
 
+impl Refused {
+    const BACKEND: Self = Self::once("backend");
+    const LATE: Self = Self::once("late");
+
+    const fn once(reason: &'static str) -> Self {
+        Self {
+            reason,
+            lasts: Lasts::Once,
+        }
+    }
+}
+
 /// To which requests the next refusal is likely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lasts {
@@ -119,7 +131,7 @@ impl Offer<'_> {
             self.release(refused, leader.as_ref())
         })?;
         let keep_until = policy.keep_until(rules);
-        let chosen = self.choose(keep_until).await;
+        let chosen = self.choose(&load, keep_until).await;
         let (key, variant) = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;
         let is_reusable = times.response < policy.fresh_until() && !policy.must_be_validated();
         let leader = match (leader, variant) {
@@ -188,13 +200,26 @@ impl Offer<'_> {
     }
 
     /// The key to store under, and which variant that is.
-    async fn choose(&self, keep_until: Timestamp) -> Result<(Key, Option<Id>), Refused> {
+    async fn choose(
+        &self,
+        load: &Load,
+        keep_until: Timestamp,
+    ) -> Result<(Key, Option<Id>), Refused> {
+        if load.is_given_up() {
+            return Err(Refused::BACKEND);
+        }
         let fields = match Vary::parse(self.headers) {
             Vary::Fields(fields) => fields,
             Vary::None | Vary::Star => Vec::new(),
         };
+        let seen = load.held().map(|held| held.entry.as_ref());
+        let is_plain = |entry: &Entry| entry.codec() != CodecId::VARIANTS;
+        if fields.is_empty() && seen.is_some_and(|seen| seen.is_none_or(is_plain)) {
+            // Should somebody put a record there meanwhile, the lease is over.
+            return Ok((self.base.clone(), None));
+        }
         for _ in 0..ATTEMPTS {
-            let there = self.config.cache.fetch(self.base).await.ok().flatten();
+            let (there, mode) = self.look(load).await?;
             let record = there
                 .as_ref()
                 .and_then(|entry| lookup::record(self.config, entry));
@@ -203,14 +228,38 @@ impl Offer<'_> {
                 None => VariantRecord::new(fields.clone()),
                 Some(record) => record.widened(&fields).unwrap_or_else(|| record.clone()),
             };
-            if let Some(id) = self.note(record, there, keep_until).await? {
+            if let Some(id) = self.note(record, there, mode, keep_until).await? {
                 return Ok((lookup::variant_key(self.config, &id), Some(id)));
             }
         }
-        Err(Refused {
-            reason: "contention",
-            lasts: Lasts::Once,
-        })
+        Err(Refused::once("contention"))
+    }
+
+    /// What is under the URI's key now, and the condition to replace it under.
+    async fn look(&self, load: &Load) -> Result<(Option<Entry>, PutMode), Refused> {
+        let cache = &self.config.cache;
+        let Some(held) = load.held() else {
+            let there = match cache.fetch(self.base).await {
+                Err(error) if error.is_outage() => return Err(Refused::BACKEND),
+                there => there.ok().flatten(),
+            };
+            let mode = match &there {
+                _ if !cache.capabilities().versions => PutMode::Always,
+                Some(entry) => PutMode::IfVersion(entry.version()),
+                None => PutMode::IfAbsent,
+            };
+            return Ok((there, mode));
+        };
+        let leased = cache.observe(cache.backend().get_leased(self.base).await);
+        let leased = leased.map_err(|_| Refused::BACKEND)?;
+        // An invalidation ends a record, and the next one has another nonce.
+        let record =
+            |entry: &Option<Entry>| Some(lookup::record(self.config, entry.as_ref()?)?.nonce());
+        let (before, now) = (record(&held.entry), record(&leased.entry));
+        if leased.lease != held.lease && (before.is_none() || before != now) {
+            return Err(Refused::LATE);
+        }
+        Ok((leased.entry, PutMode::IfUnchanged(leased.lease)))
     }
 
     /// Notes this response's variant in the record; `None` when somebody else changed the record meanwhile.
@@ -218,6 +267,7 @@ impl Offer<'_> {
         &self,
         mut record: VariantRecord,
         there: Option<Entry>,
+        mode: PutMode,
         keep_until: Timestamp,
     ) -> Result<Option<Id>, Refused> {
         let cache = &self.config.cache;
@@ -233,21 +283,13 @@ impl Offer<'_> {
         if outlived.is_none() && ends.is_some_and(|ends| ends >= keep_until) {
             return Ok(Some(id));
         }
-        let mode = match &there {
-            _ if !cache.capabilities().versions => PutMode::Always,
-            Some(entry) => PutMode::IfVersion(entry.version()),
-            None => PutMode::IfAbsent,
-        };
         let payload = record.encode();
         let weight = record.weight();
         let entry = Entry::new(CodecId::VARIANTS, payload, self.times.response)
             .with_decoded(Arc::new(record), weight)
             .with_expires_at(ends.max(Some(keep_until)));
         let kept = cache.observe(cache.backend().put(self.base, entry, mode).await);
-        let is_kept = kept.map_err(|_| Refused {
-            reason: "backend",
-            lasts: Lasts::Once,
-        })?;
+        let is_kept = kept.map_err(|_| Refused::BACKEND)?;
         if !is_kept {
             return Ok(None);
         }

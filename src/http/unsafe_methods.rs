@@ -94,9 +94,7 @@ impl Drop for Pending {
             let config = self.config.clone();
             let write = config.cache.shared().writes.begin();
             runtime.spawn(async move {
-                for key in &keys {
-                    config.cache.invalidate_response(key).await;
-                }
+                config.cache.invalidate_responses(&keys).await;
                 drop(write);
             });
         }
@@ -119,8 +117,10 @@ where
     let origin = Origin::of(&request);
     let client = (method == Method::POST).then(|| request.headers().clone());
     Inside::mark(request.extensions_mut(), &config.cache);
-    // Begun before the call, so that a change by somebody else meanwhile keeps this answer from being stored.
-    let load = match origin.as_ref().filter(|_| client.is_some()) {
+    // Begun before the call, so that a change by somebody else meanwhile keeps this answer from being stored. Where that
+    // would take a lease, which this request's own invalidation ends, the answer is not stored.
+    let may_keep = client.is_some() && !config.cache.capabilities().leases;
+    let load = match origin.as_ref().filter(|_| may_keep) {
         Some(origin) => {
             let generations = &config.cache.shared().generations;
             Some(generations.begin(&origin.own_key(&config)).await)
@@ -149,10 +149,8 @@ where
         return Ok(response);
     };
     pending.keys = origin.keys(&config, &response);
-    while let Some(key) = pending.keys.last() {
-        config.cache.invalidate_response(key).await;
-        pending.keys.pop();
-    }
+    config.cache.invalidate_responses(&pending.keys).await;
+    pending.keys.clear();
     tracing::debug!(decision = Decision::Invalidated.as_str(), "HTTP cache");
     let (mut parts, body) = response.into_parts();
     let kept = client

@@ -95,6 +95,11 @@ impl VariantRecord {
         }
     }
 
+    /// What no other record has, not even a later one of the same URI.
+    pub(super) fn nonce(&self) -> [u8; 16] {
+        self.nonce
+    }
+
     /// A record that chooses by these fields too, or `None` when this one does already.
     pub(super) fn widened(&self, fields: &[HeaderName]) -> Option<Self> {
         if fields.iter().all(|field| self.fields.contains(field)) {

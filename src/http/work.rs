@@ -84,6 +84,9 @@ where
             if let Looked::Ask = looked {
                 looked = lookup::fetch(&config, &self.base, self.request.headers()).await;
             }
+            if let Looked::Unreachable = looked {
+                return self.forward_unkept().await;
+            }
             let now = Timestamp::now();
             let (reason, why) = match self.weigh(&looked, now, !waited.is_empty()) {
                 Weighed::Answer(decision, telling) => {
@@ -100,25 +103,28 @@ where
                 Weighed::ForwardAlone if self.asked.directives.only_if_cached => {
                     return Ok(answer::only_if_cached(&config));
                 }
-                Weighed::ForwardAlone => return self.forward(Forward::Bypass, None, None).await,
+                Weighed::ForwardAlone => {
+                    return self.forward(Forward::Bypass, None, None, None).await;
+                }
             };
             if self.asked.directives.only_if_cached {
                 return Ok(answer::only_if_cached(&config));
             }
             let key = flight_key(&config, &self.base, &looked);
             if !self.may_wait(why, now) || waited.contains(&key) {
-                return self.forward(reason, stale(looked), None).await;
+                return self.forward(reason, stale(looked), None, None).await;
             }
             let follower = match flights.join(&key) {
                 Joined::Leader(leader) => {
                     // The one who led before may have stored since this request looked.
-                    let again =
-                        lookup::peek(&config, self.base.as_key_ref(), self.request.headers(), now);
+                    let again = lookup::begin(&config, &self.base, self.request.headers(), now);
+                    let (again, load) = again.await;
                     if let Weighed::Answer(..) = self.weigh(&again, now, false) {
                         looked = again;
                         continue;
                     }
-                    return self.forward(reason, stale(looked), Some(leader)).await;
+                    let (stale, leader) = (stale(again), Some(leader));
+                    return self.forward(reason, stale, leader, Some(load)).await;
                 }
                 Joined::Follower(follower) => follower,
             };
@@ -131,7 +137,13 @@ where
             match outcome {
                 Ok(Some(Landing::LookAgain)) => waited.push(key),
                 Ok(Some(Landing::Unshared)) | Err(_) => {
-                    return self.forward(reason, stale(looked), None).await;
+                    // Where a lease takes a round trip it is not worth its time: most likely nothing can be stored, or
+                    // the one who leads will do it.
+                    let load = match config.cache.capabilities().leases {
+                        true => Some(lookup::begin_unkept(&config, &self.base).await),
+                        false => None,
+                    };
+                    return self.forward(reason, stale(looked), None, load).await;
                 }
                 Ok(Some(Landing::Failed(gate))) => {
                     // Held until the inner service has answered: a few at a time.
@@ -139,7 +151,7 @@ where
                     let again =
                         lookup::look(&config, &self.base, self.request.headers(), now).await;
                     if let Weighed::Forward(..) = self.weigh(&again, now, true) {
-                        let response = self.forward(reason, stale(again), None).await;
+                        let response = self.forward(reason, stale(again), None, None).await;
                         drop(permit);
                         return response;
                     }
@@ -154,11 +166,23 @@ where
         }
     }
 
+    /// Asks the inner service while the backend is out of reach. Nothing is stored, and so there is nothing that others
+    /// could wait for.
+    async fn forward_unkept(self) -> Result<Response<CacheBody<R>>, S::Error> {
+        if self.asked.directives.only_if_cached {
+            return Ok(answer::only_if_cached(&self.config));
+        }
+        let load = lookup::begin_unkept(&self.config, &self.base).await;
+        self.forward(Forward::UriMiss, None, None, Some(load)).await
+    }
+
     fn weigh(&self, looked: &Looked, now: Timestamp, collapsed: bool) -> Weighed {
         let entry = match looked {
             Looked::Found(entry, _) => entry,
             Looked::NoVariant(_) => return Weighed::Forward(Forward::VaryMiss, None),
-            Looked::NoUri | Looked::Ask => return Weighed::Forward(Forward::UriMiss, None),
+            Looked::NoUri | Looked::Ask | Looked::Unreachable => {
+                return Weighed::Forward(Forward::UriMiss, None);
+            }
         };
         let Some(stored) = lookup::response(&self.config, entry) else {
             return Weighed::Forward(Forward::UriMiss, None);
@@ -276,7 +300,8 @@ where
         self.asked.conditional = false;
         self.asked.is_head = false;
         *self.request.method_mut() = http::Method::GET;
-        self.forward(Forward::Stale, stale, Some(leader)).await
+        self.forward(Forward::Stale, stale, Some(leader), None)
+            .await
     }
 }
 
