@@ -334,6 +334,11 @@ impl Cache {
         &*self.0.shared.backend
     }
 
+    /// How long a call to the backend may take; `None` without a limit.
+    pub(crate) fn backend_timeout(&self) -> Option<Duration> {
+        None
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
     }

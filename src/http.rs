@@ -25,6 +25,7 @@ mod invalidation;
 mod key;
 mod layer;
 mod lookup;
+mod patience;
 mod place;
 mod policy;
 mod reuse;

@@ -1,10 +1,15 @@
 use std::{
     convert::Infallible,
     fmt,
+    future::Future,
     sync::{Mutex, PoisonError},
+    task::{Context, Poll},
 };
 
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex as AsyncMutex, mpsc},
+};
 
 /// Writes that go on in the background, and the means to wait for them.
 ///
@@ -34,6 +39,20 @@ impl Writes {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         Write {
             _ended: current.0.clone(),
+        }
+    }
+
+    /// Does as much of a write as can be done at once, which in memory is all of it, and the rest in a task.
+    pub(crate) fn run(&self, work: impl Future<Output = ()> + Send + 'static, cx: &mut Context) {
+        let write = self.begin();
+        let mut work = Box::pin(async move {
+            work.await;
+            drop(write);
+        });
+        if work.as_mut().poll(cx) == Poll::Pending
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(work);
         }
     }
 

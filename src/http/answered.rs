@@ -1,6 +1,9 @@
 //! What becomes of the inner service's answer.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header::SET_COOKIE};
@@ -17,6 +20,7 @@ use super::{
     freshness::Times,
     layer::Config,
     lookup,
+    patience::Patience,
     place::{Lasts, Offer, Refused},
     reuse::serve_on_error,
     status::{Forward, Outcome},
@@ -45,6 +49,7 @@ pub(super) struct Answered {
     pub(super) route: Option<String>,
     /// The client's conditions were kept from the inner service, and are to be evaluated against its answer.
     pub(super) evaluate: bool,
+    pub(super) patience: Patience,
 }
 
 impl Answered {
@@ -104,6 +109,7 @@ impl Answered {
             status,
             headers,
             times: self.times,
+            patience: &self.patience,
         }
     }
 
@@ -116,7 +122,7 @@ impl Answered {
     ) -> Response<CacheBody<R>> {
         let is_about = |stored: &&StoredResponse| fields::is_about(&stored.head.headers, from_304);
         let Some(stored) = self.stored().filter(is_about) else {
-            return self.contradicted().await;
+            return self.contradicted();
         };
         self.config.cache.count(Event::HttpRevalidated);
         let mut headers = stored.head.headers.clone();
@@ -128,7 +134,7 @@ impl Answered {
                 (true, None)
             }
             Err(refused) => {
-                self.refused(&refused).await;
+                self.refused(&refused);
                 (false, Some(refused.reason))
             }
         };
@@ -139,9 +145,9 @@ impl Answered {
 
     /// The inner service says "not modified" of something else than it was asked about: neither its answer nor the
     /// stored response can be trusted.
-    async fn contradicted<R>(&self) -> Response<CacheBody<R>> {
+    fn contradicted<R>(&self) -> Response<CacheBody<R>> {
         tracing::warn!("a handler answered 304 with a validator it was not asked about");
-        self.forget().await;
+        self.forget();
         let telling = Telling::forwarded(Forward::Stale, Some("contradicting-304"));
         if let Some(stored) = self.servable() {
             return self.reuse(stored, telling);
@@ -178,7 +184,7 @@ impl Answered {
         let (mut body, detail) = match placed {
             Ok((commit, len)) => (commit.keep(body, len), None),
             Err(refused) => {
-                self.refused(&refused).await;
+                self.refused(&refused);
                 (CacheBody::pass(body), Some(refused.reason))
             }
         };
@@ -213,7 +219,7 @@ impl Answered {
         }
     }
 
-    async fn refused(&self, refused: &Refused) {
+    fn refused(&self, refused: &Refused) {
         let now = self.times.response;
         self.config.cache.count(Event::HttpRefused);
         let route = self.route.as_deref().unwrap_or_default();
@@ -231,12 +237,12 @@ impl Answered {
         if refused.lasts == Lasts::ForAll {
             self.config.unshared.insert(&self.base, false, now);
             // What is stored has been replaced by something that is not to be.
-            self.forget().await;
+            self.forget();
         }
     }
 
-    /// Deletes the stored response, unless a newer one has taken its place.
-    async fn forget(&self) {
+    /// Deletes the stored response, unless a newer one has taken its place. The client does not wait for a server.
+    fn forget(&self) {
         let Some((entry, id)) = &self.stale else {
             return;
         };
@@ -244,13 +250,18 @@ impl Answered {
             Some(id) => lookup::variant_key(&self.config, id),
             None => self.base.clone(),
         };
-        let backend = self.config.cache.backend();
-        let deleted = match self.config.cache.capabilities().versions {
-            true => backend.delete_if(&key, entry.version()).await,
-            false => backend.delete(&key).await,
+        let (cache, version) = (self.config.cache.clone(), entry.version());
+        let forgetting = async move {
+            let deleted = match cache.capabilities().versions {
+                true => cache.backend().delete_if(&key, version).await,
+                false => cache.backend().delete(&key).await,
+            };
+            // Counted and logged there; the entry is stale in any case.
+            let _ = cache.observe(deleted);
         };
-        // Counted and logged there; the entry is stale in any case.
-        let _ = self.config.cache.observe(deleted);
+        let mut noop = Context::from_waker(Waker::noop());
+        let writes = &self.config.cache.shared().writes;
+        writes.run(forgetting, &mut noop);
     }
 }
 

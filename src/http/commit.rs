@@ -1,14 +1,12 @@
 //! The copy that is kept of a body while it streams, and what becomes of it.
 
 use std::{
-    future::Future,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
-use tokio::runtime::Handle;
 
 use super::{
     Landing,
@@ -154,17 +152,10 @@ impl Commit {
     /// Stores the response with this body. In memory that has happened when the call returns; else it goes on in a task
     /// that `Cache::flush` waits for.
     pub(super) fn store(self, body: Vec<Bytes>, cx: Option<&mut Context<'_>>) {
-        let write = self.config.cache.shared().writes.begin();
-        let mut storing = Box::pin(async move {
-            self.put(&body).await;
-            drop(write);
-        });
-        let mut noop = Context::from_waker(std::task::Waker::noop());
-        if storing.as_mut().poll(cx.unwrap_or(&mut noop)) == Poll::Pending
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(storing);
-        }
+        let mut noop = Context::from_waker(Waker::noop());
+        let cache = self.config.cache.clone();
+        let storing = async move { self.put(&body).await };
+        cache.shared().writes.run(storing, cx.unwrap_or(&mut noop));
     }
 
     async fn put(self, body: &[Bytes]) {

@@ -46,7 +46,7 @@ where
         let load = match load {
             Some(load) => load,
             None if self.asked.is_head => lookup::begin_unkept(&config, &self.base).await,
-            None => lookup::begin_unseen(&config, &self.base).await,
+            None => lookup::begin_unseen(&config, &self.base, &self.patience).await,
         };
         let client = self.request.headers().clone();
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
@@ -69,6 +69,7 @@ where
             reason,
             route,
             evaluate,
+            patience: self.patience,
         };
         match result {
             Err(error) => {

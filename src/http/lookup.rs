@@ -4,6 +4,7 @@ use http::HeaderMap;
 
 use super::{
     layer::Config,
+    patience::Patience,
     stored::StoredResponse,
     variants::{self, Chosen, Id, VariantRecord},
 };
@@ -51,9 +52,16 @@ pub(super) fn peek(
 }
 
 /// Looks, asking the backend; an entry that it cannot read looks like nothing stored.
-pub(super) async fn fetch(config: &Config, base: &Key, request: &HeaderMap) -> Looked {
-    let found = config.cache.fetch(base).await;
-    follow(config, found, request).await
+pub(super) async fn fetch(
+    config: &Config,
+    base: &Key,
+    request: &HeaderMap,
+    patience: &Patience,
+) -> Looked {
+    let Some(found) = patience.wait(config.cache.fetch(base)).await else {
+        return Looked::Unreachable;
+    };
+    follow(config, found, request, patience).await
 }
 
 /// Begins a load, so that the backend can tell when it ends whether it comes too late, and looks once more.
@@ -62,13 +70,14 @@ pub(super) async fn begin(
     base: &Key,
     request: &HeaderMap,
     now: Timestamp,
+    patience: &Patience,
 ) -> (Looked, Load) {
     let mut load = config.cache.shared().generations.begin(base).await;
     let looked = match peek(config, base.as_key_ref(), request, now) {
-        Looked::Ask => {
-            let found = config.cache.fetch_leased(&mut load).await;
-            follow(config, found, request).await
-        }
+        Looked::Ask => match patience.wait(config.cache.fetch_leased(&mut load)).await {
+            Some(found) => follow(config, found, request, patience).await,
+            None => Looked::Unreachable,
+        },
         looked => looked,
     };
     if let Looked::Unreachable = looked {
@@ -78,17 +87,25 @@ pub(super) async fn begin(
 }
 
 /// Begins a load for somebody who will not look.
-pub(super) async fn begin_unseen(config: &Config, base: &Key) -> Load {
+pub(super) async fn begin_unseen(config: &Config, base: &Key, patience: &Patience) -> Load {
     let mut load = config.cache.shared().generations.begin(base).await;
     if config.cache.capabilities().leases {
         // A failure is counted and logged there, and the load is not kept then.
-        let _ = config.cache.fetch_leased(&mut load).await;
+        let asked = patience.wait(config.cache.fetch_leased(&mut load)).await;
+        if asked.is_none() {
+            load.give_up();
+        }
     }
     load
 }
 
 /// From what is under the URI's key to the response that the request selects.
-async fn follow(config: &Config, found: Result<Option<Entry>>, request: &HeaderMap) -> Looked {
+async fn follow(
+    config: &Config,
+    found: Result<Option<Entry>>,
+    request: &HeaderMap,
+    patience: &Patience,
+) -> Looked {
     let entry = match found {
         Ok(Some(entry)) => entry,
         Err(error) if error.is_outage() => return Looked::Unreachable,
@@ -100,10 +117,11 @@ async fn follow(config: &Config, found: Result<Option<Entry>>, request: &HeaderM
     let Some(Chosen { id, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
-    match config.cache.fetch(&key).await {
-        Ok(Some(entry)) => Looked::Found(entry, Some(id)),
-        Err(error) if error.is_outage() => Looked::Unreachable,
-        Ok(None) | Err(_) => Looked::NoVariant(id),
+    match patience.wait(config.cache.fetch(&key)).await {
+        None => Looked::Unreachable,
+        Some(Ok(Some(entry))) => Looked::Found(entry, Some(id)),
+        Some(Err(error)) if error.is_outage() => Looked::Unreachable,
+        Some(Ok(None) | Err(_)) => Looked::NoVariant(id),
     }
 }
 
@@ -120,9 +138,10 @@ pub(super) async fn look(
     base: &Key,
     request: &HeaderMap,
     now: Timestamp,
+    patience: &Patience,
 ) -> Looked {
     match peek(config, base.as_key_ref(), request, now) {
-        Looked::Ask => fetch(config, base, request).await,
+        Looked::Ask => fetch(config, base, request, patience).await,
         looked => looked,
     }
 }

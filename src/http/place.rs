@@ -15,6 +15,7 @@ use super::{
     freshness::{ResponsePolicy, Times},
     layer::Config,
     lookup,
+    patience::Patience,
     policy::assess,
     storable::{Refusal, RequestFacts},
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
@@ -39,6 +40,7 @@ pub(super) struct Offer<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     pub(super) times: Times,
+    pub(super) patience: &'a Patience,
 }
 
 /// Why a response is not stored.
@@ -131,7 +133,9 @@ impl Offer<'_> {
             self.release(refused, leader.as_ref())
         })?;
         let keep_until = policy.keep_until(rules);
-        let chosen = self.choose(&load, keep_until).await;
+        let choosing = self.choose(&load, keep_until);
+        let chosen = self.patience.wait(choosing).await;
+        let chosen = chosen.unwrap_or(Err(Refused::BACKEND));
         let (key, variant) = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;
         let is_reusable = times.response < policy.fresh_until() && !policy.must_be_validated();
         let leader = match (leader, variant) {

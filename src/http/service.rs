@@ -17,6 +17,7 @@ use super::{
     invalidation, key,
     layer::Config,
     lookup::{self, Looked},
+    patience::Patience,
     reuse::{Reuse, reuse},
     status::{Forward, append_key},
     telling::{Decision, decided},
@@ -135,6 +136,7 @@ impl<S> CacheService<S> {
             request,
             asked,
             base: base.to_key(),
+            patience: Patience::new(config.cache.backend_timeout()),
         };
         ResponseFuture::work(work.run(looked))
     }

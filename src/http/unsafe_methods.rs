@@ -19,6 +19,7 @@ use super::{
     invalidation::{Target, invalidates},
     key::{self, Host},
     layer::Config,
+    patience::Patience,
     place::{Offer, Refused},
     status::{Forward, Outcome},
     telling::{Decision, decided},
@@ -196,6 +197,7 @@ async fn keep_for_get(
         status: parts.status,
         headers: &parts.headers,
         times,
+        patience: &Patience::new(config.cache.backend_timeout()),
     };
     offer.place_body(size, load, None).await
 }

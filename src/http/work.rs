@@ -18,6 +18,7 @@ use super::{
     body::{CacheBody, drain},
     layer::Config,
     lookup::{self, Looked},
+    patience::Patience,
     reuse::{Reuse, Why, reuse},
     status::{Forward, Outcome},
     telling::{Decision, decided},
@@ -56,6 +57,7 @@ pub(super) struct Work<S, B> {
     pub(super) request: Request<B>,
     pub(super) asked: Asked,
     pub(super) base: Key,
+    pub(super) patience: Patience,
 }
 
 /// What to do, going by what is stored.
@@ -82,7 +84,8 @@ where
         let mut waited: Vec<Key> = Vec::new();
         loop {
             if let Looked::Ask = looked {
-                looked = lookup::fetch(&config, &self.base, self.request.headers()).await;
+                let headers = self.request.headers();
+                looked = lookup::fetch(&config, &self.base, headers, &self.patience).await;
             }
             if let Looked::Unreachable = looked {
                 return self.forward_unkept().await;
@@ -117,7 +120,8 @@ where
             let follower = match flights.join(&key) {
                 Joined::Leader(leader) => {
                     // The one who led before may have stored since this request looked.
-                    let again = lookup::begin(&config, &self.base, self.request.headers(), now);
+                    let (headers, patience) = (self.request.headers(), &self.patience);
+                    let again = lookup::begin(&config, &self.base, headers, now, patience);
                     let (again, load) = again.await;
                     if let Weighed::Answer(..) = self.weigh(&again, now, false) {
                         looked = again;
@@ -148,8 +152,8 @@ where
                 Ok(Some(Landing::Failed(gate))) => {
                     // Held until the inner service has answered: a few at a time.
                     let permit = timeout_at(deadline, gate.acquire_owned()).await;
-                    let again =
-                        lookup::look(&config, &self.base, self.request.headers(), now).await;
+                    let (headers, patience) = (self.request.headers(), &self.patience);
+                    let again = lookup::look(&config, &self.base, headers, now, patience).await;
                     if let Weighed::Forward(..) = self.weigh(&again, now, true) {
                         let response = self.forward(reason, stale(again), None, None).await;
                         drop(permit);
@@ -162,7 +166,8 @@ where
                 // The leader left; somebody has to lead now.
                 Ok(None) => {}
             }
-            looked = lookup::look(&config, &self.base, self.request.headers(), now).await;
+            let (headers, patience) = (self.request.headers(), &self.patience);
+            looked = lookup::look(&config, &self.base, headers, now, patience).await;
         }
     }
 
@@ -299,6 +304,7 @@ where
         // Who was answered already has no conditions any more, and a HEAD asks for what a GET would bring.
         self.asked.conditional = false;
         self.asked.is_head = false;
+        self.patience = Patience::new(self.config.cache.backend_timeout());
         *self.request.method_mut() = http::Method::GET;
         self.forward(Forward::Stale, stale, Some(leader), None)
             .await
