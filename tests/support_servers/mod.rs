@@ -1,0 +1,31 @@
+//! What the tests on real servers share: servers that start for one test and end with it, a proxy that breaks the
+//! connection between, and where the servers are that cannot be started here.
+//!
+//! What starts a server returns an `Option`: `None` when it is not to be tested on this machine, which has been said by
+//! then, and the test returns.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test file uses a part of it"
+)]
+#![allow(clippy::unwrap_used, reason = "it is for tests only")]
+
+mod aerospike;
+mod process;
+mod proxy;
+mod redis;
+mod tls;
+
+use std::io::Write;
+
+pub(crate) use aerospike::Aerospike;
+pub(crate) use proxy::{Link, Proxy};
+pub(crate) use redis::{Options, Redis, redis_cli};
+pub(crate) use tls::Certificates;
+
+/// Says it past the test runner, which keeps to itself what a test that succeeds prints.
+fn not_tested(what: &str, why: &str) {
+    let line = format!("{what} was not tested: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
