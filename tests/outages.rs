@@ -1,0 +1,222 @@
+//! A service under load from 64 connections while its Redis fails in every way there is: every request is answered,
+//! nothing stale is served, nobody waits for more than one time-out, and the cache comes back by itself.
+//!
+//! Each test prints its row of the table in the documentation; `cargo test --all-features --test outages -- --nocapture`
+//! shows them.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "it is for tests only")]
+
+mod support_outages;
+mod support_servers;
+
+use std::time::Duration;
+
+use larder::{BreakerState, Cache, Redis as Backend};
+use support_outages::{Load, Report};
+use support_servers::{Link, Proxy, Redis};
+
+/// The default.
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long a fault lasts.
+const FAULT: Duration = Duration::from_secs(2);
+
+async fn cache(url: &str) -> Cache {
+    Cache::new(Backend::builder(url).connect().await.unwrap())
+}
+
+/// Puts load on a cache, breaks what is behind it for a while, and mends it.
+async fn outage(
+    fault: &str,
+    cache: Cache,
+    breaks: impl AsyncFnOnce(),
+    mends: impl AsyncFnOnce(),
+) -> Report {
+    let load = Load::start(cache).await;
+    load.run(Duration::from_millis(700)).await;
+    assert!(load.hits() > 0, "nothing was cached before {fault}");
+    breaks().await;
+    load.run(FAULT).await;
+    mends().await;
+    let recovered = load.recovery(Duration::from_secs(10)).await;
+    load.run(Duration::from_millis(500)).await;
+    load.end(fault, recovered).await
+}
+
+/// What holds after every fault, and that there was one.
+fn survived(report: &Report) {
+    report.is_fine(TIMEOUT);
+    assert!(report.recovered.is_some(), "it never came back: {report}");
+    assert_eq!(report.stats.breaker, BreakerState::Closed, "{report}");
+    assert_eq!(report.stats.pending_invalidations, 0, "{report}");
+}
+
+fn was_open(report: &Report) {
+    assert!(report.stats.outages > 0, "nothing was noticed: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_restarted_empty() {
+    let Some(redis) = Redis::start() else { return };
+    let cache = cache(&redis.url()).await;
+    let report = outage(
+        "killed, restarted empty",
+        cache,
+        async || redis.kill(),
+        async || redis.restart_empty(),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_restarted_with_its_data() {
+    let Some(redis) = Redis::with().persistent().start() else {
+        return;
+    };
+    let cache = cache(&redis.url()).await;
+    let report = outage(
+        "killed, restarted with its data",
+        cache,
+        async || redis.kill(),
+        async || redis.restart(),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+/// The snapshot is from before the changes made since; what they invalidated is in it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_restarted_with_an_old_snapshot() {
+    let Some(redis) = Redis::with().persistent().config("appendonly no").start() else {
+        return;
+    };
+    let cache = cache(&redis.url()).await;
+    let load = Load::start(cache).await;
+    load.run(Duration::from_millis(500)).await;
+    redis.cli(&["save"]);
+    load.run(Duration::from_millis(500)).await;
+    redis.kill();
+    redis.restart();
+    let recovered = load.recovery(Duration::from_secs(10)).await;
+    load.run(Duration::from_secs(1)).await;
+    let report = load.end("killed, restarted at once with an old snapshot", recovered);
+    survived(&report.await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_and_continued() {
+    let Some(redis) = Redis::start() else { return };
+    let cache = cache(&redis.url()).await;
+    let report = outage(
+        "stopped (SIGSTOP), continued",
+        cache,
+        async || redis.stop(),
+        async || redis.cont(),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusing_at_start_up() {
+    let Some(redis) = Redis::start() else { return };
+    redis.kill();
+    let backend = Backend::builder(redis.url()).connect_lazily().unwrap();
+    let load = Load::start(Cache::new(backend)).await;
+    load.run(FAULT).await;
+    assert_eq!(load.hits(), 0);
+    redis.restart_empty();
+    let recovered = load.recovery(Duration::from_secs(10)).await;
+    load.run(Duration::from_millis(500)).await;
+    let report = load.end("refusing at start-up, then there", recovered).await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_password_is_changed() {
+    let Some(redis) = Redis::with().password("right").start() else {
+        return;
+    };
+    let cache = cache(&redis.url()).await;
+    let password = |password: &str| {
+        let given = if password == "right" { "wrong" } else { "right" };
+        let url = redis.url_as(&format!(":{given}@"));
+        for command in [
+            ["config", "set", "requirepass", password],
+            ["client", "kill", "type", "normal"],
+        ] {
+            let given = if command[0] == "config" { given } else { password };
+            let url = url.replace(":right@", &format!(":{given}@"));
+            support_servers::redis_cli(&[&["-u", &url, "--no-auth-warning"], &command[..]].concat());
+        }
+    };
+    let report = outage(
+        "another password, then the right one",
+        cache,
+        async || password("wrong"),
+        async || password("right"),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+/// Through a proxy that does `link` to what goes through it, for a while.
+async fn through(fault: &str, link: Link) -> Option<Report> {
+    let redis = Redis::start()?;
+    let proxy = Proxy::to(redis.address()).await;
+    let cache = cache(&format!("redis://{}", proxy.address())).await;
+    let report = outage(
+        fault,
+        cache,
+        async || proxy.set(link).await,
+        async || proxy.set(Link::Pass).await,
+    );
+    Some(report.await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_but_within_the_time_out() {
+    let link = Link::Delay(Duration::from_millis(60));
+    if let Some(report) = through("slow: 60 ms each way", link).await {
+        survived(&report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slower_than_the_time_out() {
+    let link = Link::Delay(Duration::from_millis(400));
+    if let Some(report) = through("slow: 400 ms each way", link).await {
+        survived(&report);
+        was_open(&report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_in_the_middle_of_answers() {
+    if let Some(report) = through("cut after 1000 bytes, again and again", Link::CutAfter(1_000)).await {
+        survived(&report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reset() {
+    if let Some(report) = through("reset (RST)", Link::Reset).await {
+        survived(&report);
+        was_open(&report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accepting_and_silent() {
+    if let Some(report) = through("accepting, silent", Link::Stall).await {
+        survived(&report);
+        was_open(&report);
+    }
+}

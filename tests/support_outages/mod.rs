@@ -1,0 +1,272 @@
+//! A shop behind a real server and under load, for the time in which its cache's backend fails.
+//!
+//! Sixty-four connections ask for items and change them. A change is in the shop's own memory before it is answered, so
+//! whoever asks after that answer may be shown nothing older: that is what "stale" means here, and it holds whatever the
+//! backend does meanwhile.
+
+#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "it is for tests only")]
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{Router, extract::Path, extract::State, http::header::CACHE_CONTROL, routing::get};
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use larder::{Cache, CacheLayer, Stats};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+
+pub(crate) const CONNECTIONS: usize = 64;
+const ITEMS: usize = 16;
+
+/// One request in so many changes something.
+const CHANGES: u64 = 20;
+
+/// Between two requests of a connection, so that the machine is not what is measured.
+const PAUSE: Duration = Duration::from_millis(8);
+
+/// What the items are, and what their changers were told.
+#[derive(Default)]
+struct Shop {
+    items: [AtomicU64; ITEMS],
+    told: [AtomicU64; ITEMS],
+}
+
+/// What the clients saw.
+#[derive(Default)]
+struct Seen {
+    requests: AtomicU64,
+    failed: AtomicU64,
+    stale: AtomicU64,
+    hits: AtomicU64,
+    longest_micros: AtomicU64,
+    last_hit: Mutex<Option<Instant>>,
+}
+
+/// The shop, its server and its clients.
+pub(crate) struct Load {
+    pub(crate) cache: Cache,
+    seen: Arc<Seen>,
+    stop: Arc<AtomicBool>,
+    clients: JoinSet<()>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+/// A line of the table: what was broken, and what it did to the clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) fault: String,
+    pub(crate) requests: u64,
+    pub(crate) failed: u64,
+    pub(crate) stale: u64,
+    pub(crate) hits: u64,
+    pub(crate) longest: Duration,
+    /// From the end of the fault to the first answer out of the cache.
+    pub(crate) recovered: Option<Duration>,
+    pub(crate) stats: Stats,
+}
+
+impl Load {
+    pub(crate) async fn start(cache: Cache) -> Self {
+        let (shop, seen) = (Arc::new(Shop::default()), Arc::new(Seen::default()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let router = Router::new()
+            .route("/items/{id}", get(read).post(change))
+            .with_state(shop.clone())
+            .layer(CacheLayer::new(cache.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let mut clients = JoinSet::new();
+        for number in 0..CONNECTIONS {
+            let (shop, seen, stop) = (shop.clone(), seen.clone(), stop.clone());
+            clients.spawn(async move {
+                let mut dice = 0x9E37_79B9 * (number as u64 + 1);
+                let mut connection = None;
+                while !stop.load(Ordering::Relaxed) {
+                    visit(address, &mut connection, &shop, &seen, roll(&mut dice)).await;
+                    sleep(PAUSE).await;
+                }
+            });
+        }
+        Self {
+            cache,
+            seen,
+            stop,
+            clients,
+            server,
+        }
+    }
+
+    /// Lets the clients go on for a while.
+    pub(crate) async fn run(&self, time: Duration) {
+        sleep(time).await;
+    }
+
+    pub(crate) fn hits(&self) -> u64 {
+        self.seen.hits.load(Ordering::Relaxed)
+    }
+
+    /// Waits until something is answered out of the cache again.
+    pub(crate) async fn recovery(&self, patience: Duration) -> Option<Duration> {
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            let last = *self.seen.last_hit.lock().unwrap();
+            if let Some(hit) = last.filter(|hit| *hit > begun) {
+                return Some(hit - begun);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        None
+    }
+
+    pub(crate) async fn end(mut self, fault: &str, recovered: Option<Duration>) -> Report {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(client) = self.clients.join_next().await {
+            client.unwrap();
+        }
+        self.server.abort();
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Report {
+            fault: fault.to_owned(),
+            requests: read(&self.seen.requests),
+            failed: read(&self.seen.failed),
+            stale: read(&self.seen.stale),
+            hits: read(&self.seen.hits),
+            longest: Duration::from_micros(read(&self.seen.longest_micros)),
+            recovered,
+            stats: self.cache.stats(),
+        }
+    }
+}
+
+async fn read(State(shop): State<Arc<Shop>>, Path(id): Path<usize>) -> ([(http::HeaderName, &'static str); 1], String) {
+    let item = shop.items[id].load(Ordering::SeqCst);
+    ([(CACHE_CONTROL, "max-age=60")], item.to_string())
+}
+
+async fn change(State(shop): State<Arc<Shop>>, Path(id): Path<usize>) -> String {
+    let item = shop.items[id].fetch_add(1, Ordering::SeqCst) + 1;
+    item.to_string()
+}
+
+/// One request, and what there is to say about its answer.
+async fn visit(
+    address: SocketAddr,
+    connection: &mut Option<SendRequest<Empty<Bytes>>>,
+    shop: &Shop,
+    seen: &Seen,
+    dice: u64,
+) {
+    let id = dice as usize % ITEMS;
+    let method = match (dice >> 32).is_multiple_of(CHANGES) {
+        true => Method::POST,
+        false => Method::GET,
+    };
+    let least = shop.told[id].load(Ordering::SeqCst);
+    let begun = Instant::now();
+    let answer = ask(address, connection, &method, id).await;
+    let taken = u64::try_from(begun.elapsed().as_micros()).unwrap();
+    seen.longest_micros.fetch_max(taken, Ordering::Relaxed);
+    seen.requests.fetch_add(1, Ordering::Relaxed);
+    let Some((item, is_hit)) = answer else {
+        *connection = None;
+        seen.failed.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    if method == Method::POST {
+        shop.told[id].fetch_max(item, Ordering::SeqCst);
+    } else if item < least {
+        seen.stale.fetch_add(1, Ordering::Relaxed);
+    }
+    if is_hit {
+        seen.hits.fetch_add(1, Ordering::Relaxed);
+        *seen.last_hit.lock().unwrap() = Some(begun);
+    }
+}
+
+/// The item that the answer shows and whether it came out of the cache; `None` for no good answer.
+async fn ask(
+    address: SocketAddr,
+    connection: &mut Option<SendRequest<Empty<Bytes>>>,
+    method: &Method,
+    id: usize,
+) -> Option<(u64, bool)> {
+    let sender = match connection {
+        Some(sender) => sender,
+        None => {
+            let stream = TcpStream::connect(address).await.ok()?;
+            let (sender, driver) = handshake(TokioIo::new(stream)).await.ok()?;
+            tokio::spawn(driver);
+            connection.insert(sender)
+        }
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("/items/{id}"))
+        .header("host", "shop.example")
+        .body(Empty::new())
+        .unwrap();
+    sender.ready().await.ok()?;
+    let response = sender.send_request(request).await.ok()?;
+    let status = response.status();
+    let told = response.headers().get("cache-status");
+    let is_hit = told.is_some_and(|told| told.to_str().unwrap().contains("; hit"));
+    let body = response.into_body().collect().await.ok()?.to_bytes();
+    let item = std::str::from_utf8(&body).ok()?.parse().ok()?;
+    status.is_success().then_some((item, is_hit))
+}
+
+/// xorshift: good enough to choose items by.
+fn roll(dice: &mut u64) -> u64 {
+    *dice ^= *dice << 13;
+    *dice ^= *dice >> 7;
+    *dice ^= *dice << 17;
+    *dice
+}
+
+impl Report {
+    /// Every request was answered, nothing stale was, and nobody waited for more than one time-out (and as long again,
+    /// which is what a busy machine may add).
+    pub(crate) fn is_fine(&self, timeout: Duration) {
+        println!("{self}");
+        assert!(self.requests > 1_000, "{self}");
+        assert_eq!(self.failed, 0, "{self}");
+        assert_eq!(self.stale, 0, "{self}");
+        assert!(self.longest < 2 * timeout, "{self}");
+        assert!(self.hits > 0, "{self}");
+    }
+}
+
+/// A row of the table in the documentation.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let recovered = match self.recovered {
+            Some(time) => format!("{} ms", time.as_millis()),
+            None => String::from("-"),
+        };
+        write!(
+            f,
+            "| {} | {} | {} | {} | {} ms | {recovered} |",
+            self.fault,
+            self.requests,
+            self.failed,
+            self.stale,
+            self.longest.as_millis()
+        )
+    }
+}
