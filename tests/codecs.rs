@@ -11,7 +11,11 @@
 
 mod support_cache;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use larder::{
@@ -86,6 +90,26 @@ fn decode<T: Serialize + DeserializeOwned>(kind: CodecKind, bytes: &[u8]) -> Res
         #[cfg(feature = "postcard")]
         CodecKind::Postcard => codec::Postcard.decode(bytes),
         _ => unreachable!("{kind:?} is off"),
+    }
+}
+
+/// What is logged from information upwards.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -399,6 +423,25 @@ mod change_of_codec {
                 assert_eq!(*cache.get_or_load("key", load).await.unwrap(), 8);
                 assert_eq!(cache.get::<i32>("key").await.unwrap(), Some(8));
                 assert_eq!(cache.stats().damaged, 0);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_warned_of_it_as_of_damage() {
+        for kind in codecs() {
+            for (made_by, lines) in [(CodecId::from_u8(99), 0), (id(kind), 1)] {
+                let log = Log::default();
+                let writer = log.clone();
+                let subscriber = tracing_subscriber::fmt()
+                    .with_writer(move || writer.clone())
+                    .finish();
+                let _listening = tracing::subscriber::set_default(subscriber);
+                let puppet = Puppet::local();
+                put_raw(&puppet, "key", made_by, b"\xC1").await;
+                let found = cache(&puppet, kind).get::<String>("key").await;
+                assert_eq!(found.unwrap(), None);
+                assert_eq!(log.text().lines().count(), lines, "{}", log.text());
             }
         }
     }
