@@ -26,7 +26,7 @@ use std::{
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    Backend, Capabilities, ErrorKind, Key, KeySpace, Result,
+    Backend, Capabilities, CodecKind, ErrorKind, Key, KeySpace, Result,
     key::{KeyHead, encode_namespace},
 };
 
@@ -86,6 +86,7 @@ struct Inner {
 pub(crate) struct Shared {
     backend: Arc<dyn Backend>,
     ttl: TtlRules,
+    codec: CodecKind,
     ignore_errors: bool,
     hash_key: [u8; 32],
     /// The hash key is a secret that other processes can share, not one made for this process.

@@ -1,9 +1,28 @@
 //! Codecs: how values become bytes and come back.
+//!
+//! `CACHE_CODEC` or [`CacheBuilder::codec`](crate::CacheBuilder::codec) chooses one of these for the values of a cache;
+//! each has a feature of its name.
+//!
+//! | Codec | `CACHE_CODEC` | Take it |
+//! |---|---|---|
+//! | `Json` | `json` | where people or other programs read what is stored |
+//! | `MsgPack` | `msgpack` | where space and time count and types change |
+//! | `Postcard` | `postcard` | where space counts most, and a change of a type comes with new keys |
+//!
+//! An entry remembers its codec. After a change of `CACHE_CODEC` what was stored before is a miss, and is replaced by the
+//! next `put` or load.
 
+#[cfg(any(feature = "msgpack", feature = "postcard"))]
+mod bounded;
 #[cfg(feature = "json")]
-pub(crate) mod json;
-#[cfg(not(feature = "json"))]
-pub(crate) mod off;
+mod json;
+mod kind;
+#[cfg(feature = "msgpack")]
+mod msgpack;
+#[cfg(not(all(feature = "json", feature = "msgpack", feature = "postcard")))]
+mod off;
+#[cfg(feature = "postcard")]
+mod postcard;
 
 use std::fmt;
 
@@ -13,6 +32,11 @@ use crate::Result;
 
 #[cfg(feature = "json")]
 pub use json::Json;
+pub use kind::CodecKind;
+#[cfg(feature = "msgpack")]
+pub use msgpack::MsgPack;
+#[cfg(feature = "postcard")]
+pub use postcard::Postcard;
 
 /// Turns values of type `T` into bytes and back.
 ///
@@ -44,8 +68,12 @@ pub struct CodecId(u8);
 impl CodecId {
     /// Bytes of the caller's own.
     pub const RAW: Self = Self(0);
-    /// JSON, by the codec [`Json`].
+    /// JSON, by the codec `Json`.
     pub const JSON: Self = Self(1);
+    /// MessagePack, by the codec `MsgPack`.
+    pub const MSGPACK: Self = Self(2);
+    /// postcard, by the codec `Postcard`.
+    pub const POSTCARD: Self = Self(3);
     /// A stored HTTP response.
     pub const RESPONSE: Self = Self(32);
     /// The `Vary` names and variants of a URI.
@@ -69,6 +97,8 @@ impl fmt::Debug for CodecId {
         match *self {
             Self::RAW => f.write_str("raw"),
             Self::JSON => f.write_str("json"),
+            Self::MSGPACK => f.write_str("msgpack"),
+            Self::POSTCARD => f.write_str("postcard"),
             Self::RESPONSE => f.write_str("response"),
             Self::VARIANTS => f.write_str("variants"),
             Self::COUNTER => f.write_str("counter"),

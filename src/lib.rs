@@ -52,12 +52,12 @@ pub use self::{
     backend::{Backend, Capabilities, Lease, Leased, MemoryPolicy, Null, Peek, PutMode, Usage},
     cache::{Cache, CacheBuilder, Cached, LoadError, PutOptions, Stats, Ttl},
     clock::Timestamp,
-    codec::CodecId,
+    codec::{CodecId, CodecKind},
     entry::Entry,
     error::{Error, ErrorKind, Result},
     http::{CacheBody, CacheControl, CacheLayer, CacheService, ResponseFuture, SetCookie},
     key::{Key, KeyRef, KeySpace},
-    settings::{BackendKind, CodecKind, Secret, Settings},
+    settings::{BackendKind, Secret, Settings},
 };
 #[cfg(feature = "memory")]
 pub use backend::{Memory, MemoryBuilder};

@@ -1,7 +1,6 @@
 //! Settings: what the environment, a file or code says about a cache, read once at start-up.
 
 mod backend_kind;
-mod codec_kind;
 mod layers;
 mod nearest;
 mod parse;
@@ -14,10 +13,9 @@ use std::{ffi::OsStr, time::Duration};
 use figment::Figment;
 
 pub use backend_kind::BackendKind;
-pub use codec_kind::CodecKind;
 pub use secret::Secret;
 
-use crate::{MemoryPolicy, Result};
+use crate::{CodecKind, MemoryPolicy, Result};
 
 /// Everything that can be said about a cache from outside the code.
 ///
@@ -33,7 +31,7 @@ use crate::{MemoryPolicy, Result};
 /// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
 /// | `CACHE_MAX_BYTES` | `64MiB` | The most bytes that `memory` holds: digits, or digits with a unit (`64MiB`, `64MB`). |
 /// | `CACHE_MEMORY_POLICY` | `s3-fifo` | What `memory` evicts first: `s3-fifo`, `tiny-lfu` or `lru`, see [`MemoryPolicy`]. |
-/// | `CACHE_CODEC` | `json` | The format of values. |
+/// | `CACHE_CODEC` | `json` | The format of values: `json`, `msgpack` or `postcard`, see [`codec`](crate::codec). |
 /// | `CACHE_IGNORE_ERRORS` | `false` | Whether a failing backend is a miss for `get` and `put` too, not an error. |
 /// | `CACHE_TTL_MIN` | unset | The shortest TTL in seconds that a value may have. |
 /// | `CACHE_TTL_MAX` | unset | The longest TTL in seconds that a value may have. |
@@ -196,7 +194,7 @@ impl Default for Settings {
             threshold: None,
             max_bytes: 64 * 1024 * 1024,
             memory_policy: MemoryPolicy::S3Fifo,
-            codec: CodecKind::Json,
+            codec: CodecKind::default(),
             ignore_errors: false,
             ttl_min: None,
             ttl_max: None,

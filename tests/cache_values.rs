@@ -612,8 +612,8 @@ mod damage {
         (CodecId::JSON, b"{\"name\":"),
         (CodecId::JSON, b"\"a text\""),
         (CodecId::JSON, b"\xFF\xFE"),
-        (CodecId::RAW, b"7"),
-        (CodecId::from_u8(99), b"7"),
+        (CodecId::RESPONSE, b"7"),
+        (CodecId::VARIANTS, b"7"),
     ];
 
     #[tokio::test(start_paused = true)]

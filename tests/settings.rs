@@ -304,16 +304,43 @@ fn policies_are_named_with_or_without_hyphens() {
 }
 
 #[test]
-fn a_codec_that_this_version_lacks_names_its_feature() {
-    for codec in ["msgpack", "postcard"] {
-        assert_eq!(
-            refusal([("CACHE_CODEC", codec)]),
-            format!(
-                "CACHE_CODEC={codec} needs the feature \"{codec}\", which this version of larder does \
-                 not have yet (set in the pairs given)"
-            ),
-        );
+fn codecs_are_named_with_or_without_hyphens_and_one_whose_feature_is_off_names_it() {
+    for (codec, is_on, names) in [
+        (CodecKind::Json, true, "json JSON orjson"),
+        (
+            CodecKind::MsgPack,
+            cfg!(feature = "msgpack"),
+            "msgpack MsgPack msg-pack MessagePack message_pack",
+        ),
+        (
+            CodecKind::Postcard,
+            cfg!(feature = "postcard"),
+            "postcard Postcard",
+        ),
+    ] {
+        for name in names.split(' ') {
+            if is_on {
+                assert_eq!(one("CACHE_CODEC", name).codec, codec, "{name}");
+                continue;
+            }
+            let feature = codec.name();
+            assert_eq!(
+                refusal([("CACHE_CODEC", name)]),
+                format!(
+                    "CACHE_CODEC={name} needs the feature \"{feature}\" of larder, which is off in \
+                     this build (set in the pairs given)"
+                ),
+            );
+        }
     }
+}
+
+#[test]
+fn an_unknown_codec_lists_the_names() {
+    assert_eq!(
+        refusal([("CACHE_CODEC", "pickle")]),
+        "CACHE_CODEC must be json, msgpack or postcard; it is \"pickle\" (set in the pairs given)",
+    );
 }
 
 // Mistakes

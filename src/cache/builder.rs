@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{Cache, Shared, ttl::TtlRules};
-use crate::Backend;
+use crate::{Backend, CodecKind};
 
 /// Sets up a [`Cache`] on a backend.
 #[must_use = "a builder does nothing until it is built"]
@@ -9,6 +9,7 @@ pub struct CacheBuilder {
     backend: Arc<dyn Backend>,
     namespace: String,
     ttl: TtlRules,
+    codec: CodecKind,
     ignore_errors: bool,
     hash_key: Option<[u8; 32]>,
 }
@@ -24,6 +25,7 @@ impl CacheBuilder {
             backend,
             namespace: String::from("larder"),
             ttl,
+            codec: CodecKind::default(),
             ignore_errors: false,
             hash_key: None,
         }
@@ -54,6 +56,37 @@ impl CacheBuilder {
         self
     }
 
+    /// The format of values (`CACHE_CODEC`), by default the first of JSON, MessagePack and postcard whose feature is on.
+    /// A codec whose feature is off refuses every value with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    ///
+    /// Entries of another codec are misses: the next `put` or load replaces them. Until then `contains` and
+    /// [`if_absent`](crate::PutOptions::if_absent) see that they are there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::{Cache, CodecKind, Memory};
+    ///
+    /// # #[cfg(feature = "msgpack")] {
+    /// let memory = Memory::new();
+    /// let json = Cache::builder(memory.clone()).codec(CodecKind::Json).build();
+    /// json.put("answer", 42).await?;
+    ///
+    /// let msgpack = Cache::builder(memory).codec(CodecKind::MsgPack).build();
+    /// assert_eq!(msgpack.get::<i32>("answer").await?, None);
+    /// msgpack.put("answer", 42).await?;
+    /// assert_eq!(msgpack.get("answer").await?, Some(42));
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn codec(mut self, codec: CodecKind) -> Self {
+        self.codec = codec;
+        self
+    }
+
     /// Takes failures of the backend for misses in every verb (`CACHE_IGNORE_ERRORS`), rather than returning them. They
     /// are counted and logged. `get_or_load` and the layer do so anyway.
     pub fn ignore_errors(mut self, ignore: bool) -> Self {
@@ -74,6 +107,7 @@ impl CacheBuilder {
         let shared = Shared {
             backend: self.backend,
             ttl: self.ttl,
+            codec: self.codec,
             ignore_errors: self.ignore_errors,
             hash_key: self.hash_key.unwrap_or_else(random),
             hash_key_given,
@@ -100,6 +134,7 @@ impl fmt::Debug for CacheBuilder {
             .field("backend", &self.backend.name())
             .field("namespace", &self.namespace)
             .field("ttl", &self.ttl)
+            .field("codec", &self.codec)
             .field("ignore_errors", &self.ignore_errors)
             .finish_non_exhaustive()
     }

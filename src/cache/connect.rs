@@ -52,6 +52,7 @@ impl CacheBuilder {
         self = self
             .namespace(&settings.key_prefix)
             .default_ttl(settings.default_ttl)
+            .codec(settings.codec)
             .ignore_errors(settings.ignore_errors);
         if let Some(ttl) = settings.ttl_min {
             self = self.ttl_min(ttl);

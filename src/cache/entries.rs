@@ -5,16 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Cache, Event, Load, LoadError, Ttl};
-#[cfg(feature = "json")]
-use crate::codec::json::{decode, encode};
-#[cfg(not(feature = "json"))]
-use crate::codec::off::{decode, encode};
-use crate::{CodecId, Entry, Error, ErrorKind, Key, Peek, Result, Timestamp};
-
-#[cfg(feature = "json")]
-const CODEC: CodecId = CodecId::JSON;
-#[cfg(not(feature = "json"))]
-const CODEC: CodecId = CodecId::RAW;
+use crate::{CodecId, CodecKind, Entry, Error, ErrorKind, Key, Peek, Result, Timestamp};
 
 impl Cache {
     /// What the backend can say at once, or else the key to ask it with.
@@ -147,23 +138,26 @@ impl Cache {
         T: Serialize + Send + Sync + 'static,
     {
         let now = Timestamp::now();
-        let payload = encode(&**value)?;
+        let codec = self.shared().codec;
+        let payload = codec.encode(&**value)?;
         // What the value has on the heap is not known; its encoded form is taken for an estimate.
         let weight = size_of::<T>() + payload.len();
-        let entry = Entry::new(CODEC, payload, now).with_decoded(value.clone(), weight);
+        let entry = Entry::new(codec.id(), payload, now).with_decoded(value.clone(), weight);
         Ok(entry.with_ttl(self.shared().ttl.resolve(ttl), now))
     }
 
-    /// The value of an entry; `None`, counted, for one that is damaged.
+    /// The value of an entry; `None` for one of another codec, and, counted, for one that is damaged.
     pub(super) fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Result<Option<T>> {
-        self.unless_damaged(decode_entry(entry))
+        let value = decode_entry(self.shared().codec, entry);
+        Ok(self.unless_damaged(value)?.flatten())
     }
 
     pub(super) fn decode_shared<T>(&self, entry: &Entry) -> Result<Option<Arc<T>>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        self.unless_damaged(decode_entry_shared(entry))
+        let value = decode_entry_shared(self.shared().codec, entry);
+        Ok(self.unless_damaged(value)?.flatten())
     }
 
     pub(super) fn unless_damaged<T>(&self, value: Result<T>) -> Result<Option<T>> {
@@ -182,25 +176,34 @@ impl Cache {
     }
 }
 
-fn decode_entry<T: DeserializeOwned>(entry: &Entry) -> Result<T> {
+fn decode_entry<T: DeserializeOwned>(codec: CodecKind, entry: &Entry) -> Result<Option<T>> {
     let refused = |kind, message: &'static str| Err(Error::new(kind, message));
     match entry.codec() {
-        CODEC => decode(entry.payload()),
+        id if id == codec.id() => codec.decode(entry.payload()).map(Some),
         CodecId::COUNTER => refused(ErrorKind::WrongType, "the key holds a counter, not a value"),
-        _ => refused(ErrorKind::Decode, "the entry was made by another codec"),
+        CodecId::RESPONSE | CodecId::VARIANTS => {
+            refused(ErrorKind::Decode, "the key holds a response, not a value")
+        }
+        other => {
+            tracing::debug!(codec = ?other, "an entry of another codec is taken for absent");
+            Ok(None)
+        }
     }
 }
 
-/// The value of an entry, decoded once for all readers of its type.
-pub(super) fn decode_entry_shared<T>(entry: &Entry) -> Result<Arc<T>>
+/// The value of an entry, decoded once for all readers of its type; `None` for one of another codec.
+pub(super) fn decode_entry_shared<T>(codec: CodecKind, entry: &Entry) -> Result<Option<Arc<T>>>
 where
     T: DeserializeOwned + Send + Sync + 'static,
 {
-    if let Some(value) = entry.decoded_shared(CODEC) {
-        return Ok(value);
+    let id = codec.id();
+    if let Some(value) = entry.decoded_shared(id) {
+        return Ok(Some(value));
     }
-    let value = Arc::new(decode_entry(entry)?);
-    entry.keep_decoded(CODEC, &value);
+    let Some(value) = decode_entry(codec, entry)?.map(Arc::new) else {
+        return Ok(None);
+    };
+    entry.keep_decoded(id, &value);
     // Somebody else may have been quicker; then all have theirs.
-    Ok(entry.decoded_shared(CODEC).unwrap_or(value))
+    Ok(entry.decoded_shared(id).or(Some(value)))
 }

@@ -216,7 +216,7 @@ impl Cache {
         let key = self.values().key(name);
         if let Peek::Hit(entry) = self.backend().peek(key.as_key_ref(), Timestamp::now())
             // Damage is counted by whoever fetches the entry to load in its place.
-            && let Ok(value) = decode_entry_shared(&entry)
+            && let Ok(Some(value)) = decode_entry_shared(self.shared().codec, &entry)
         {
             self.count(Event::Hit);
             return Ok(value);

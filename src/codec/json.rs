@@ -6,6 +6,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// JSON by serde_json: readable by everything, the default.
 ///
+/// JSON has one null, so `Some(None)` reads as `None`; a float that is not finite is written as null. Other floats may
+/// come back one unit in the last place off, unless the application switches serde_json's feature `float_roundtrip` on.
+///
 /// # Examples
 ///
 /// ```
@@ -34,13 +37,13 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
     }
 }
 
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes> {
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
         Error::new(ErrorKind::Encode, "the value cannot be written as JSON").caused_by(error)
     })
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
         // serde_json quotes the input in some messages ("invalid type: string \"…\""), so only the place is kept.
         let place = format!(

@@ -1,15 +1,27 @@
-//! Stands in for the codec of values when no feature brings one.
+//! Stands in for codecs whose features are off.
 
 use bytes::Bytes;
 
+use super::CodecKind;
 use crate::{Error, ErrorKind, Result};
 
-pub(crate) fn encode<T: ?Sized>(_: &T) -> Result<Bytes> {
-    Err(Error::new(ErrorKind::Unsupported, OFF))
+pub(super) fn encode<T: ?Sized>(kind: CodecKind, _: &T) -> Result<Bytes> {
+    Err(refusal(kind))
 }
 
-pub(crate) fn decode<T>(_: &[u8]) -> Result<T> {
-    Err(Error::new(ErrorKind::Unsupported, OFF))
+pub(super) fn decode<T>(kind: CodecKind, _: &[u8]) -> Result<T> {
+    Err(refusal(kind))
 }
 
-const OFF: &str = "this build of larder has no codec for values; switch its feature `json` on";
+fn refusal(kind: CodecKind) -> Error {
+    let message = match CodecKind::FIRST {
+        Some(_) => format!(
+            "the codec {0} needs the feature \"{0}\" of larder, which is off in this build",
+            kind.name()
+        ),
+        None => String::from(
+            "this build of larder has no codec for values; switch its feature \"json\", \"msgpack\" or \"postcard\" on",
+        ),
+    };
+    Error::new(ErrorKind::Unsupported, message)
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::nearest::nearest;
-use crate::MemoryPolicy;
+use crate::{CodecKind, MemoryPolicy};
 
 /// Why a text is no value of its setting.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,6 +111,14 @@ pub(super) fn memory_policy(text: &str) -> Result<MemoryPolicy, Refusal> {
     Choice::find(&choices, text)
 }
 
+pub(super) fn codec(text: &str) -> Result<CodecKind, Refusal> {
+    let choices = CodecKind::ALL.map(|kind| Choice(kind, kind.name(), kind.aliases()));
+    match Choice::find(&choices, text)? {
+        kind if kind.is_on() => Ok(kind),
+        kind => Err(Refusal::off_in_this_build(kind.name())),
+    }
+}
+
 /// A number of bytes. A bare `K` or `M` is refused: it is read as 1000 by some and as 1024 by others.
 pub(super) fn bytes(text: &str) -> Result<u64, Refusal> {
     let end = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -135,6 +143,27 @@ pub(super) fn bytes(text: &str) -> Result<u64, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_codec_is_refused_where_its_feature_is_off() {
+        for kind in CodecKind::ALL {
+            let expected = match kind.is_on() {
+                true => Ok(kind),
+                false => Err(Refusal::off_in_this_build(kind.name())),
+            };
+            for name in kind.aliases().iter().chain([&kind.name()]) {
+                assert_eq!(codec(name), expected, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_build_without_any_codec_has_sound_settings_all_the_same() {
+        if CodecKind::FIRST.is_none() {
+            let settings = crate::Settings::from_pairs([("CACHE_TYPE", "null")]);
+            assert!(settings.is_ok_and(|settings| settings.codec == CodecKind::Json));
+        }
+    }
 
     #[test]
     fn bytes_have_binary_and_decimal_units() {

@@ -1,9 +1,10 @@
 //! Every setting there is, in the order of the documentation.
 
 use super::{
-    BackendKind, CodecKind, Secret, Settings,
-    parse::{Refusal, at_least_one, bytes, flag, memory_policy, seconds, seconds_or_never},
+    BackendKind, Secret, Settings,
+    parse::{Refusal, at_least_one, bytes, codec, flag, memory_policy, seconds, seconds_or_never},
 };
+use crate::CodecKind;
 
 pub(super) const PREFIX: &str = "CACHE_";
 
@@ -104,15 +105,14 @@ static SETTINGS: [Setting; 12] = [
     },
     Setting {
         variable: "CACHE_CODEC",
-        expects: "json",
-        // Without the feature there is no codec to name, and a cache of plain bytes needs none.
-        default: if cfg!(feature = "json") {
-            Some("json")
-        } else {
-            None
+        expects: "json, msgpack or postcard",
+        // Without any there is no codec to name, and a cache of responses needs none.
+        default: match CodecKind::FIRST {
+            Some(kind) => Some(kind.name()),
+            None => None,
         },
         form: Form::Word,
-        read: |settings, text| CodecKind::parse(text).map(|kind| settings.codec = kind),
+        read: |settings, text| codec(text).map(|kind| settings.codec = kind),
     },
     Setting {
         variable: "CACHE_IGNORE_ERRORS",
@@ -157,7 +157,7 @@ static SETTINGS: [Setting; 12] = [
     },
 ];
 
-// The file and the documentation describe a build that has the codec.
+// The file and the documentation describe a build that has the default codec.
 #[cfg(all(test, feature = "json"))]
 mod tests {
     use figment::providers::{Format, Toml};
@@ -258,6 +258,14 @@ mod tests {
             }
         }
         assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn every_codec_is_named_where_one_is_expected() {
+        let expects = by_variable("CACHE_CODEC").map(|setting| setting.expects);
+        for kind in CodecKind::ALL {
+            assert!(expects.is_some_and(|expects| expects.contains(kind.name())));
+        }
     }
 
     #[test]
