@@ -133,7 +133,9 @@ async fn refusing_at_start_up() {
     redis.restart_empty();
     let recovered = load.recovery(Duration::from_secs(10)).await;
     load.run(Duration::from_millis(500)).await;
-    let report = load.end("refusing at start-up, then there", recovered).await;
+    let report = load
+        .end("refusing at start-up, then there", recovered)
+        .await;
     survived(&report);
     was_open(&report);
 }
@@ -145,15 +147,25 @@ async fn the_password_is_changed() {
     };
     let cache = cache(&redis.url()).await;
     let password = |password: &str| {
-        let given = if password == "right" { "wrong" } else { "right" };
+        let given = if password == "right" {
+            "wrong"
+        } else {
+            "right"
+        };
         let url = redis.url_as(&format!(":{given}@"));
         for command in [
             ["config", "set", "requirepass", password],
             ["client", "kill", "type", "normal"],
         ] {
-            let given = if command[0] == "config" { given } else { password };
+            let given = if command[0] == "config" {
+                given
+            } else {
+                password
+            };
             let url = url.replace(":right@", &format!(":{given}@"));
-            support_servers::redis_cli(&[&["-u", &url, "--no-auth-warning"], &command[..]].concat());
+            support_servers::redis_cli(
+                &[&["-u", &url, "--no-auth-warning"], &command[..]].concat(),
+            );
         }
     };
     let report = outage(
@@ -200,7 +212,12 @@ async fn slower_than_the_time_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_in_the_middle_of_answers() {
-    if let Some(report) = through("cut after 1000 bytes, again and again", Link::CutAfter(1_000)).await {
+    if let Some(report) = through(
+        "cut after 1000 bytes, again and again",
+        Link::CutAfter(1_000),
+    )
+    .await
+    {
         survived(&report);
     }
 }

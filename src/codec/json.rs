@@ -6,8 +6,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// JSON by serde_json: readable by everything, the default.
 ///
-/// JSON has one null, so `Some(None)` reads as `None`; a float that is not finite is written as null. Other floats may
-/// come back one unit in the last place off, unless the application switches serde_json's feature `float_roundtrip` on.
+/// JSON has one null, so `Some(None)` reads as `None`; a float that is not finite is written as null. All other floats
+/// come back as they were.
 ///
 /// # Examples
 ///

@@ -154,7 +154,10 @@ impl Load {
     }
 }
 
-async fn read(State(shop): State<Arc<Shop>>, Path(id): Path<usize>) -> ([(http::HeaderName, &'static str); 1], String) {
+async fn read(
+    State(shop): State<Arc<Shop>>,
+    Path(id): Path<usize>,
+) -> ([(http::HeaderName, &'static str); 1], String) {
     let item = shop.items[id].load(Ordering::SeqCst);
     ([(CACHE_CONTROL, "max-age=60")], item.to_string())
 }
