@@ -1,9 +1,11 @@
 //! Backends: where entries are kept. One trait, bytes in and bytes out.
 
+mod arc;
 #[cfg(any(feature = "redis", feature = "aerospike"))]
 mod frame;
 #[cfg(any(feature = "redis", feature = "aerospike"))]
 mod generation;
+mod guarded;
 #[cfg(feature = "memory")]
 mod memory;
 mod memory_policy;
@@ -15,6 +17,8 @@ use async_trait::async_trait;
 
 use crate::{Entry, Error, Key, KeyRef, Result, Timestamp};
 
+pub use guarded::BreakerState;
+pub(crate) use guarded::{GuardRules, Guarded};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;
@@ -31,9 +35,9 @@ pub use null::Null;
 /// * **Atomicity.** [`PutMode::IfAbsent`], [`PutMode::IfVersion`], [`PutMode::IfUnchanged`],
 ///   [`delete_if`](Self::delete_if) and [`increment`](Self::increment) are one atomic step each, for every client of the
 ///   same server.
-/// * **Time.** A backend that waits for something outside bounds its own waiting, and answers with
-///   [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) or [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable); the
-///   cache does not interrupt it, and a request waits as long as the backend does.
+/// * **Time.** The cache bounds every call to a backend that is [`shared`](Capabilities::shared): a future that takes too
+///   long is dropped and counted as a failure, and a backend that fails too often is not asked for a while. A backend in
+///   this process is asked directly, and a request waits as long as it does.
 /// * **Cancel safety.** Dropping any of the futures leaves the backend usable; the operation may have happened or not.
 /// * **What cannot be done** is answered with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), and
 ///   [`capabilities`](Self::capabilities) says so beforehand.

@@ -27,6 +27,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     Backend, Capabilities, CodecKind, ErrorKind, Key, KeySpace, Result,
+    backend::Guarded,
     key::{KeyHead, encode_namespace},
 };
 
@@ -84,7 +85,9 @@ struct Inner {
 
 /// What handles of different namespaces have in common.
 pub(crate) struct Shared {
+    /// The guarded one, where the backend is outside this process.
     backend: Arc<dyn Backend>,
+    guard: Option<Arc<Guarded>>,
     ttl: TtlRules,
     codec: CodecKind,
     ignore_errors: bool,
@@ -238,14 +241,24 @@ impl Cache {
     pub fn stats(&self) -> Stats {
         let shared = self.shared();
         let flights = shared.value_flights.len() + shared.response_flights.len();
-        Stats {
+        let stats = Stats {
             flights: flights as u64,
             usage: self.backend().usage(),
             ..shared.counters.read()
+        };
+        let Some(guard) = &shared.guard else {
+            return stats;
+        };
+        let reading = guard.reading();
+        Stats {
+            breaker: reading.breaker,
+            outages: reading.outages,
+            pending_invalidations: reading.pending as u64,
+            ..stats
         }
     }
 
-    /// Asks the backend for a sign of life.
+    /// Asks the backend for a sign of life, even while the circuit breaker is open; an answer closes it soon.
     ///
     /// # Errors
     ///
@@ -361,9 +374,10 @@ impl Cache {
         self.0.shared.counters.count(event);
     }
 
-    /// Counts a failure of the backend, and logs the first of an outage.
+    /// Counts a failure of the backend, and logs the first of an outage where no circuit breaker does.
     pub(crate) fn observe<T>(&self, result: Result<T>) -> Result<T> {
         let failing = &self.0.shared.failing;
+        let is_guarded = self.0.shared.guard.is_some();
         match &result {
             Ok(_) => {
                 if failing.load(Ordering::Relaxed) && failing.swap(false, Ordering::Relaxed) {
@@ -375,7 +389,7 @@ impl Cache {
             }
             Err(error) if error.is_outage() => {
                 self.count(Event::Error);
-                if !failing.swap(true, Ordering::Relaxed) {
+                if !is_guarded && !failing.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "the cache's backend fails; going on without it");
                 }
             }

@@ -49,7 +49,10 @@ pub use self::{
     http::{Around, AroundFuture},
 };
 pub use self::{
-    backend::{Backend, Capabilities, Lease, Leased, MemoryPolicy, Null, Peek, PutMode, Usage},
+    backend::{
+        Backend, BreakerState, Capabilities, Lease, Leased, MemoryPolicy, Null, Peek, PutMode,
+        Usage,
+    },
     cache::{Cache, CacheBuilder, Cached, LoadError, PutOptions, Stats, Ttl},
     clock::Timestamp,
     codec::{CodecId, CodecKind},
@@ -57,7 +60,7 @@ pub use self::{
     error::{Error, ErrorKind, Result},
     http::{CacheBody, CacheControl, CacheLayer, CacheService, ResponseFuture, SetCookie},
     key::{Key, KeyRef, KeySpace},
-    settings::{BackendKind, Secret, Settings},
+    settings::{BackendKind, ConnectMode, Secret, Settings},
 };
 #[cfg(feature = "memory")]
 pub use backend::{Memory, MemoryBuilder};

@@ -1,6 +1,7 @@
 //! Settings: what the environment, a file or code says about a cache, read once at start-up.
 
 mod backend_kind;
+mod connect_mode;
 mod layers;
 mod nearest;
 mod parse;
@@ -13,6 +14,7 @@ use std::{ffi::OsStr, time::Duration};
 use figment::Figment;
 
 pub use backend_kind::BackendKind;
+pub use connect_mode::ConnectMode;
 pub use secret::Secret;
 
 use crate::{CodecKind, MemoryPolicy, Result};
@@ -37,6 +39,10 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_TTL_MAX` | unset | The longest TTL in seconds that a value may have. |
 /// | `CACHE_NO_NULL_WARNING` | `false` | Whether `null` is used without a warning in the log. |
 /// | `CACHE_HASH_KEY` | unset | A secret of at least 16 bytes that keys the hashes of `Cookie` and `Authorization`. |
+/// | `CACHE_BACKEND_TIMEOUT` | `250ms` | How long a server may take to answer: a whole number with `ms` or `s`. |
+/// | `CACHE_BREAKER_FAILURES` | `5` | After how many failures in a row the server is left alone for a while. |
+/// | `CACHE_BREAKER_DELAY` | `1s` | How often it is asked for a sign of life then: a whole number with `ms` or `s`. |
+/// | `CACHE_CONNECT` | `eager` | Whether a server that cannot be reached at start-up is an error (`eager`) or an outage (`lazy`). |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
@@ -101,6 +107,14 @@ pub struct Settings {
     pub no_null_warning: bool,
     /// The key of the hashes that stand for `Cookie` and `Authorization` values (`CACHE_HASH_KEY`).
     pub hash_key: Option<Secret>,
+    /// How long a backend outside this process may take to answer (`CACHE_BACKEND_TIMEOUT`).
+    pub backend_timeout: Duration,
+    /// After how many failures in a row such a backend is left alone for a while (`CACHE_BREAKER_FAILURES`).
+    pub breaker_failures: u32,
+    /// How often it is asked for a sign of life then (`CACHE_BREAKER_DELAY`).
+    pub breaker_delay: Duration,
+    /// What happens at start-up when it cannot be reached (`CACHE_CONNECT`).
+    pub connect: ConnectMode,
 }
 
 impl Settings {
@@ -200,6 +214,10 @@ impl Default for Settings {
             ttl_max: None,
             no_null_warning: false,
             hash_key: None,
+            backend_timeout: Duration::from_millis(250),
+            breaker_failures: 5,
+            breaker_delay: Duration::from_secs(1),
+            connect: ConnectMode::Eager,
         }
     }
 }

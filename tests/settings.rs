@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cache.toml");
 
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 16] = [
     "CACHE_TYPE",
     "CACHE_DEFAULT_TIMEOUT",
     "CACHE_KEY_PREFIX",
@@ -28,6 +28,10 @@ const VARIABLES: [&str; 12] = [
     "CACHE_TTL_MAX",
     "CACHE_NO_NULL_WARNING",
     "CACHE_HASH_KEY",
+    "CACHE_BACKEND_TIMEOUT",
+    "CACHE_BREAKER_FAILURES",
+    "CACHE_BREAKER_DELAY",
+    "CACHE_CONNECT",
 ];
 
 fn one(variable: &str, value: &str) -> Settings {

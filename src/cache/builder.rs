@@ -1,7 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{Cache, Shared, ttl::TtlRules};
-use crate::{Backend, CodecKind};
+use crate::{
+    Backend, CodecKind,
+    backend::{GuardRules, Guarded},
+};
 
 /// Sets up a [`Cache`] on a backend.
 #[must_use = "a builder does nothing until it is built"]
@@ -12,6 +15,7 @@ pub struct CacheBuilder {
     codec: CodecKind,
     ignore_errors: bool,
     hash_key: Option<[u8; 32]>,
+    guard: GuardRules,
 }
 
 impl CacheBuilder {
@@ -28,6 +32,7 @@ impl CacheBuilder {
             codec: CodecKind::default(),
             ignore_errors: false,
             hash_key: None,
+            guard: GuardRules::default(),
         }
     }
 
@@ -101,11 +106,44 @@ impl CacheBuilder {
         self
     }
 
+    /// How long the backend may take to answer, 250 milliseconds by default (`CACHE_BACKEND_TIMEOUT`); verbs for many
+    /// keys may take as long for each thousand of them.
+    ///
+    /// Like the circuit breaker, this is for backends outside this process ([`Capabilities::shared`]); it needs a tokio
+    /// runtime with timers.
+    ///
+    /// [`Capabilities::shared`]: crate::Capabilities::shared
+    pub fn backend_timeout(mut self, limit: Duration) -> Self {
+        self.guard.timeout = limit;
+        self
+    }
+
+    /// After how many failures in a row the circuit breaker opens, 5 by default (`CACHE_BREAKER_FAILURES`): calls fail
+    /// at once then, without asking the server. It opens at the first failure of an invalidation, because nothing may
+    /// be read before that has been made up for.
+    pub fn breaker_failures(mut self, failures: u32) -> Self {
+        self.guard.failures = failures;
+        self
+    }
+
+    /// How long after the circuit breaker opened, and how often from then on, the server is asked for a sign of life;
+    /// one second by default (`CACHE_BREAKER_DELAY`). Requests do not wait for it.
+    pub fn breaker_delay(mut self, delay: Duration) -> Self {
+        self.guard.delay = delay;
+        self
+    }
+
     /// Makes the cache. Contacts nobody.
     pub fn build(self) -> Cache {
         let hash_key_given = self.hash_key.is_some();
+        let is_outside = self.backend.capabilities().shared;
+        let guard = is_outside.then(|| Guarded::new(self.backend.clone(), self.guard));
         let shared = Shared {
-            backend: self.backend,
+            backend: match &guard {
+                Some(guard) => guard.clone(),
+                None => self.backend,
+            },
+            guard,
             ttl: self.ttl,
             codec: self.codec,
             ignore_errors: self.ignore_errors,
@@ -136,6 +174,7 @@ impl fmt::Debug for CacheBuilder {
             .field("ttl", &self.ttl)
             .field("codec", &self.codec)
             .field("ignore_errors", &self.ignore_errors)
+            .field("guard", &self.guard)
             .finish_non_exhaustive()
     }
 }

@@ -53,7 +53,10 @@ impl CacheBuilder {
             .namespace(&settings.key_prefix)
             .default_ttl(settings.default_ttl)
             .codec(settings.codec)
-            .ignore_errors(settings.ignore_errors);
+            .ignore_errors(settings.ignore_errors)
+            .backend_timeout(settings.backend_timeout)
+            .breaker_failures(settings.breaker_failures)
+            .breaker_delay(settings.breaker_delay);
         if let Some(ttl) = settings.ttl_min {
             self = self.ttl_min(ttl);
         }

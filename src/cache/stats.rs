@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use crate::Usage;
+use crate::{BreakerState, Usage};
 
 const SHARDS: usize = 8;
 
@@ -26,11 +26,24 @@ macro_rules! counts {
             pub flights: u64,
             /// Entries and bytes held, where the backend can tell without counting.
             pub usage: Option<Usage>,
+            /// Whether calls to a backend outside this process go through.
+            pub breaker: BreakerState,
+            /// How often they stopped doing so.
+            pub outages: u64,
+            /// Invalidations that the backend has missed and will get before anything is read from it.
+            pub pending_invalidations: u64,
         }
 
         impl Counters {
             pub(crate) fn read(&self) -> Stats {
-                Stats { $($field: self.sum(Event::$event),)* flights: 0, usage: None }
+                Stats {
+                    $($field: self.sum(Event::$event),)*
+                    flights: 0,
+                    usage: None,
+                    breaker: BreakerState::Closed,
+                    outages: 0,
+                    pending_invalidations: 0,
+                }
             }
         }
     };

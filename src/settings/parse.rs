@@ -78,6 +78,23 @@ pub(super) fn at_least_one(text: &str) -> Result<u64, Refusal> {
     }
 }
 
+/// A number of times.
+pub(super) fn times(text: &str) -> Result<u32, Refusal> {
+    u32::try_from(at_least_one(text)?).map_err(|_| Refusal::Malformed)
+}
+
+/// A time short enough that a bare number could be meant in either unit, and is refused.
+pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
+    let end = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, unit) = text.split_at(end);
+    let of_unit = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "ms" => Duration::from_millis,
+        "s" => Duration::from_secs,
+        _ => return Err(Refusal::Malformed),
+    };
+    at_least_one(digits).map(of_unit)
+}
+
 pub(super) fn seconds(text: &str) -> Result<Duration, Refusal> {
     at_least_one(text).map(Duration::from_secs)
 }
@@ -197,6 +214,26 @@ mod tests {
             "99999999999TiB",
         ] {
             assert_eq!(bytes(text), Err(Refusal::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, millis) in [("250ms", 250), ("2s", 2_000), ("1 S", 1_000), ("10 ms", 10)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "", "250", "ms", "0ms", "0s", "1.5s", "-1s", "1m", "1 min", "1s 5ms", "1sec",
+        ] {
+            assert_eq!(duration(text), Err(Refusal::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_times_fits_its_counter() {
+        assert_eq!(times("4294967295"), Ok(u32::MAX));
+        for text in ["0", "4294967296", "-1", "many"] {
+            assert_eq!(times(text), Err(Refusal::Malformed), "{text}");
         }
     }
 

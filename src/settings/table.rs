@@ -1,8 +1,11 @@
 //! Every setting there is, in the order of the documentation.
 
 use super::{
-    BackendKind, Secret, Settings,
-    parse::{Refusal, at_least_one, bytes, codec, flag, memory_policy, seconds, seconds_or_never},
+    BackendKind, ConnectMode, Secret, Settings,
+    parse::{
+        Refusal, at_least_one, bytes, codec, duration, flag, memory_policy, seconds,
+        seconds_or_never, times,
+    },
 };
 use crate::CodecKind;
 
@@ -57,7 +60,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
 
 static TABLES: [&[Setting]; 1] = [&SETTINGS];
 
-static SETTINGS: [Setting; 12] = [
+static SETTINGS: [Setting; 16] = [
     Setting {
         variable: "CACHE_TYPE",
         expects: "memory, redis, aerospike or null",
@@ -154,6 +157,34 @@ static SETTINGS: [Setting; 12] = [
             settings.hash_key = Some(Secret::new(text));
             Ok(())
         },
+    },
+    Setting {
+        variable: "CACHE_BACKEND_TIMEOUT",
+        expects: "a whole number with ms or s, at least 1ms",
+        default: Some("250ms"),
+        form: Form::Word,
+        read: |settings, text| duration(text).map(|limit| settings.backend_timeout = limit),
+    },
+    Setting {
+        variable: "CACHE_BREAKER_FAILURES",
+        expects: "a whole number, at least 1",
+        default: Some("5"),
+        form: Form::Word,
+        read: |settings, text| times(text).map(|most| settings.breaker_failures = most),
+    },
+    Setting {
+        variable: "CACHE_BREAKER_DELAY",
+        expects: "a whole number with ms or s, at least 1ms",
+        default: Some("1s"),
+        form: Form::Word,
+        read: |settings, text| duration(text).map(|delay| settings.breaker_delay = delay),
+    },
+    Setting {
+        variable: "CACHE_CONNECT",
+        expects: "eager or lazy",
+        default: Some("eager"),
+        form: Form::Word,
+        read: |settings, text| ConnectMode::parse(text).map(|mode| settings.connect = mode),
     },
 ];
 

@@ -37,6 +37,7 @@ pub enum At {
 pub struct Puppet {
     pub memory: Memory,
     remote: bool,
+    shared: bool,
     state: watch::Sender<State>,
 }
 
@@ -55,6 +56,7 @@ impl Puppet {
         Self {
             memory: Memory::new(),
             remote: false,
+            shared: false,
             state: watch::Sender::default(),
         }
     }
@@ -64,6 +66,14 @@ impl Puppet {
         Self {
             remote: true,
             ..Self::local()
+        }
+    }
+
+    /// A server that other processes use too, so that the cache guards itself against it.
+    pub fn server() -> Self {
+        Self {
+            shared: true,
+            ..Self::remote()
         }
     }
 
@@ -116,6 +126,11 @@ impl Puppet {
         self.state.borrow().calls.get(verb).copied().unwrap_or(0)
     }
 
+    /// How many calls there were of all verbs.
+    pub fn total(&self) -> usize {
+        self.state.borrow().calls.values().sum()
+    }
+
     async fn request(&self, verb: &'static str) -> Result<()> {
         self.state
             .send_modify(|state| *state.calls.entry(verb).or_default() += 1);
@@ -161,7 +176,10 @@ impl Backend for Puppet {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.memory.capabilities()
+        Capabilities {
+            shared: self.shared,
+            ..self.memory.capabilities()
+        }
     }
 
     fn peek(&self, key: KeyRef<'_>, now: Timestamp) -> Peek {

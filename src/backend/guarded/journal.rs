@@ -1,0 +1,217 @@
+//! Invalidations that the backend has not got yet.
+
+use std::{collections::HashSet, sync::Arc};
+
+use foldhash::fast::RandomState;
+
+use crate::Key;
+
+/// More keys than these are not worth remembering one by one: their namespaces are cleared.
+const MOST_KEYS: usize = 10_000;
+
+/// How many keys are replayed by one call.
+const BATCH: usize = 1_000;
+
+/// Something that is not to be read any more.
+#[derive(Clone, Copy)]
+pub(super) enum Invalidation<'a> {
+    Keys(&'a [Key]),
+    /// The entry of this version, and not one that was put since.
+    Version(&'a Key, u64),
+    Namespace(&'a str),
+}
+
+/// What one call to the backend replays.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Batch {
+    Keys(Arc<[Key]>),
+    Version(Key, u64),
+    Namespace(Arc<str>),
+}
+
+impl Batch {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Keys(keys) => keys.len(),
+            Self::Version(..) | Self::Namespace(_) => 1,
+        }
+    }
+}
+
+/// Invalidations to replay, each once however often it was asked for, and in no order: nothing is written before all of
+/// them are done.
+#[derive(Default)]
+pub(super) struct Journal {
+    keys: HashSet<Key, RandomState>,
+    versions: HashSet<(Key, u64), RandomState>,
+    namespaces: HashSet<Arc<str>, RandomState>,
+    /// What is being replayed. It is apart from the rest, because what is asked for meanwhile has to be replayed after
+    /// it, and stays here until it has succeeded, so that a replay that breaks off loses nothing.
+    current: Option<Batch>,
+}
+
+impl Journal {
+    /// Remembers `what`. Where the backend cannot clear, namespaces are not remembered, and keys without a limit.
+    pub(super) fn note(&mut self, what: Invalidation<'_>, can_clear: bool) {
+        match what {
+            Invalidation::Keys(keys) => {
+                for key in keys {
+                    if !self.covers(key) {
+                        self.keys.insert(key.clone());
+                    }
+                }
+            }
+            Invalidation::Version(key, version) if !self.covers(key) => {
+                self.versions.insert((key.clone(), version));
+            }
+            Invalidation::Namespace(namespace) if can_clear => {
+                self.keys.retain(|key| key.namespace() != namespace);
+                self.versions
+                    .retain(|(key, _)| key.namespace() != namespace);
+                self.namespaces.insert(namespace.into());
+            }
+            Invalidation::Version(..) | Invalidation::Namespace(_) => {}
+        }
+        if can_clear && self.keys.len() + self.versions.len() > MOST_KEYS {
+            let versioned = self.versions.drain().map(|(key, _)| key);
+            for key in self.keys.drain().chain(versioned) {
+                if !self.namespaces.contains(&*key.namespace()) {
+                    self.namespaces.insert(key.namespace().into());
+                }
+            }
+        }
+    }
+
+    fn covers(&self, key: &Key) -> bool {
+        !self.namespaces.is_empty() && self.namespaces.contains(&*key.namespace())
+    }
+
+    /// What is to be replayed now: the same again until it is [`done`](Self::done).
+    pub(super) fn next(&mut self) -> Option<Batch> {
+        if self.current.is_none() {
+            self.current = self.take();
+        }
+        self.current.clone()
+    }
+
+    fn take(&mut self) -> Option<Batch> {
+        if let Some(namespace) = self.namespaces.iter().next().cloned() {
+            self.namespaces.remove(&namespace);
+            return Some(Batch::Namespace(namespace));
+        }
+        if let Some((key, version)) = self.versions.iter().next().cloned() {
+            self.versions.remove(&(key.clone(), version));
+            return Some(Batch::Version(key, version));
+        }
+        let keys: Arc<[Key]> = self.keys.iter().take(BATCH).cloned().collect();
+        for key in &*keys {
+            self.keys.remove(key);
+        }
+        (!keys.is_empty()).then_some(Batch::Keys(keys))
+    }
+
+    /// Forgets what was replayed.
+    pub(super) fn done(&mut self) {
+        self.current = None;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let current = self.current.as_ref().map_or(0, Batch::len);
+        self.keys.len() + self.versions.len() + self.namespaces.len() + current
+    }
+
+    /// Forgets everything, and says how much that was.
+    pub(super) fn give_up(&mut self) -> usize {
+        std::mem::take(self).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(count: usize) -> Vec<Key> {
+        (0..count)
+            .map(|name| Key::new("one", None, name.to_string()))
+            .collect()
+    }
+
+    fn drain(journal: &mut Journal) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        while let Some(batch) = journal.next() {
+            journal.done();
+            batches.push(batch);
+        }
+        batches
+    }
+
+    #[test]
+    fn keys_are_replayed_once_each_and_a_thousand_at_a_time() {
+        let mut journal = Journal::default();
+        journal.note(Invalidation::Keys(&keys(2_500)), true);
+        journal.note(Invalidation::Keys(&keys(2_500)), true);
+        assert_eq!(journal.len(), 2_500);
+        let lengths: Vec<_> = drain(&mut journal).iter().map(Batch::len).collect();
+        assert_eq!(lengths, [1_000, 1_000, 500]);
+        assert_eq!(journal.len(), 0);
+    }
+
+    #[test]
+    fn a_batch_is_given_again_until_it_is_done() {
+        let mut journal = Journal::default();
+        journal.note(Invalidation::Keys(&keys(1_500)), true);
+        let batch = journal.next();
+        assert_eq!(journal.next(), batch);
+        assert_eq!(journal.len(), 1_500);
+        journal.done();
+        assert_ne!(journal.next(), batch);
+        assert_eq!(journal.len(), 500);
+    }
+
+    #[test]
+    fn what_is_asked_for_while_it_is_replayed_is_replayed_again() {
+        let mut journal = Journal::default();
+        journal.note(Invalidation::Keys(&keys(1)), true);
+        assert!(journal.next().is_some());
+        journal.note(Invalidation::Keys(&keys(1)), true);
+        journal.done();
+        assert_eq!(journal.len(), 1);
+    }
+
+    #[test]
+    fn the_namespaces_of_too_many_keys_are_cleared_instead() {
+        let mut journal = Journal::default();
+        journal.note(Invalidation::Version(&Key::new("two", None, "k"), 7), true);
+        journal.note(Invalidation::Keys(&keys(MOST_KEYS)), true);
+        assert_eq!(journal.len(), 2);
+        journal.note(Invalidation::Keys(&keys(3)), true);
+        let mut batches = drain(&mut journal);
+        batches.sort_by_key(|batch| format!("{batch:?}"));
+        let namespaces = ["one", "two"].map(|name| Batch::Namespace(name.into()));
+        assert_eq!(batches, namespaces);
+    }
+
+    #[test]
+    fn keys_stay_where_nothing_can_be_cleared() {
+        let mut journal = Journal::default();
+        journal.note(Invalidation::Namespace("one"), false);
+        journal.note(Invalidation::Keys(&keys(MOST_KEYS + 1)), false);
+        assert_eq!(journal.len(), MOST_KEYS + 1);
+    }
+
+    #[test]
+    fn a_namespace_stands_for_its_keys_and_no_other() {
+        let mut journal = Journal::default();
+        journal.note(Invalidation::Keys(&keys(3)), true);
+        let other = [Key::new("two", None, "0")];
+        journal.note(Invalidation::Keys(&other), true);
+        journal.note(Invalidation::Namespace("one"), true);
+        assert_eq!(
+            drain(&mut journal),
+            [
+                Batch::Namespace("one".into()),
+                Batch::Keys(Arc::from(other))
+            ]
+        );
+    }
+}

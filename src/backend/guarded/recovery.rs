@@ -1,0 +1,278 @@
+//! Opening, the task that finds out when the backend is back, and the end.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Notify, task::JoinHandle, time::timeout};
+
+use super::{
+    Guarded,
+    breaker::{Closed, Core, Verb},
+    journal::{Batch, Invalidation},
+    times,
+};
+use crate::{Error, ErrorKind, Key, Result};
+
+/// How long ending waits, for the last replay and for the backend each.
+const END_WAIT: Duration = Duration::from_secs(5);
+
+impl Guarded {
+    /// Remembers to invalidate `keys` without trying it now. Nothing is read until it is done.
+    #[allow(
+        dead_code,
+        reason = "the layer calls it once it has time-outs of its own to spare"
+    )]
+    pub(crate) fn remember(&self, keys: &[Key]) {
+        let cause = Error::new(
+            ErrorKind::Unavailable,
+            "an invalidation waits for the backend",
+        );
+        self.invalidation_failed(
+            Invalidation::Keys(keys),
+            &cause.on(self.name, "delete_many"),
+        );
+    }
+
+    /// Begins open, because connecting failed with `cause`, and tries at once to reach the backend.
+    #[allow(dead_code, reason = "connecting lazily needs a backend to connect to")]
+    pub(crate) fn open_at_start(&self, cause: Error) {
+        self.open(&cause, None, Duration::ZERO);
+    }
+
+    /// Lets a call pass, or refuses it and remembers its invalidation.
+    #[inline]
+    pub(super) fn admit(&self, verb: Verb, what: Option<Invalidation<'_>>) -> Result<()> {
+        if self.breaker.is_open() {
+            return self.refuse(verb, what);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refuse(&self, verb: Verb, what: Option<Invalidation<'_>>) -> Result<()> {
+        let can_clear = self.inner.capabilities().clear;
+        let mut core = self.breaker.lock();
+        let Some(error) = core.refuse(verb, what, can_clear) else {
+            return Ok(());
+        };
+        // The task ends with the runtime that it was started in.
+        self.start_task(&mut core, self.rules.delay);
+        Err(error)
+    }
+
+    /// Remembers an invalidation that failed, and lets nothing through before it was replayed.
+    pub(super) fn invalidation_failed(&self, what: Invalidation<'_>, cause: &Error) {
+        self.open(cause, Some(what), Duration::ZERO);
+    }
+
+    /// Remembers an invalidation whose caller does not wait for it any more, and replays it.
+    pub(super) fn given_up(&self, what: Invalidation<'_>) {
+        if Handle::try_current().is_err() {
+            let cause = Error::new(
+                ErrorKind::Unavailable,
+                "an invalidation was dropped outside of a runtime",
+            );
+            return self.invalidation_failed(what, &cause);
+        }
+        let can_clear = self.inner.capabilities().clear;
+        let mut core = self.breaker.lock();
+        if !core.ended {
+            core.journal.note(what, can_clear);
+            self.start_task(&mut core, Duration::ZERO);
+        }
+    }
+
+    /// Opens the breaker, if it is closed, and has the backend probed after `wait`; remembers `what` in the same step.
+    pub(super) fn open(&self, cause: &Error, what: Option<Invalidation<'_>>, wait: Duration) {
+        let can_clear = self.inner.capabilities().clear;
+        let opened = {
+            let mut core = self.breaker.lock();
+            if let Some(what) = what.filter(|_| !core.ended) {
+                core.journal.note(what, can_clear);
+            }
+            let opened = self.breaker.open(&mut core, self.name, cause);
+            if opened {
+                // A backend that answers pings and fails otherwise would open and close the breaker all the time.
+                let wait = match core.just_closed(self.rules.delay) {
+                    true => self.rules.delay,
+                    false => wait,
+                };
+                self.start_task(&mut core, wait);
+            }
+            opened
+        };
+        if opened {
+            tracing::error!(
+                backend = self.name,
+                error = %cause,
+                "the cache's backend is out of reach: going on without it (circuit breaker open)"
+            );
+        }
+    }
+
+    fn start_task(&self, core: &mut Core, wait: Duration) {
+        if core.ended || core.task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            let task = recover(self.this.clone(), self.wake.clone(), wait);
+            core.task = Some(runtime.spawn(task));
+        }
+    }
+
+    /// Tries to reach the backend and to replay what it missed, and says whether that is done.
+    async fn recovered(&self) -> bool {
+        if self.breaker.is_open() {
+            let ping = self.bounded(Verb::Ping, 1, self.inner.ping()).await;
+            if let Err(error) = ping {
+                tracing::debug!(%error, "the cache's backend is still out of reach");
+                self.breaker.lock().still_out(self.name, &error);
+                return false;
+            }
+        }
+        loop {
+            let batch = match self.breaker.next_or_close() {
+                Ok(batch) => batch,
+                Err(closed) => {
+                    self.tell(closed);
+                    return true;
+                }
+            };
+            if let Err(error) = self.replay(&batch).await {
+                self.open(&error, None, self.rules.delay);
+                self.breaker.lock().still_out(self.name, &error);
+                return false;
+            }
+            self.breaker.lock().replayed(&batch);
+        }
+    }
+
+    fn tell(&self, closed: Option<Closed>) {
+        if let Some(closed) = closed {
+            tracing::info!(
+                backend = self.name,
+                open_for = ?closed.lasted,
+                refused = closed.refused,
+                replayed = closed.replayed,
+                "the cache's backend is back (circuit breaker closed)"
+            );
+        }
+    }
+
+    /// Does what the batch says. Only an outage is an error: what the backend refuses for another reason, it would
+    /// refuse for ever.
+    async fn replay(&self, batch: &Batch) -> Result<()> {
+        match batch {
+            Batch::Namespace(namespace) => {
+                let clear = self.inner.clear(namespace);
+                unless_refused(self.bounded(Verb::Clear, 1, clear).await)
+            }
+            Batch::Version(key, version) => {
+                let delete = self.inner.delete_if(key, *version);
+                unless_refused(self.bounded(Verb::DeleteIf, 1, delete).await)
+            }
+            Batch::Keys(keys) => {
+                let delete = self.inner.delete_many(keys);
+                let deleted = self
+                    .bounded(Verb::DeleteMany, times(keys.len()), delete)
+                    .await;
+                match deleted {
+                    // One key that the backend does not take must not keep the others from being deleted.
+                    Err(error) if !error.is_outage() => self.replay_each(keys).await,
+                    deleted => deleted.map(drop),
+                }
+            }
+        }
+    }
+
+    async fn replay_each(&self, keys: &[Key]) -> Result<()> {
+        for key in keys {
+            let delete = self.inner.delete(key);
+            unless_refused(self.bounded(Verb::Delete, 1, delete).await)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the task, tries a last time to replay what is left, and closes the backend.
+    pub(super) async fn end(&self) -> Result<()> {
+        let task = {
+            let mut core = self.breaker.lock();
+            core.ended = true;
+            core.task.take()
+        };
+        let _ = timeout(END_WAIT, self.replay_the_rest(task)).await;
+        let left = {
+            let mut core = self.breaker.lock();
+            self.breaker.close(&mut core);
+            core.journal.give_up()
+        };
+        warn_of_lost(self.name, left);
+        self.within(Verb::Close, END_WAIT, self.inner.close()).await
+    }
+
+    async fn replay_the_rest(&self, task: Option<JoinHandle<()>>) {
+        if let Some(task) = task {
+            task.abort();
+            // It must have let go of its batch before that is taken again.
+            let _ = task.await;
+        }
+        loop {
+            let batch = self.breaker.lock().journal.next();
+            let Some(batch) = batch else { return };
+            if self.replay(&batch).await.is_err() {
+                return;
+            }
+            self.breaker.lock().replayed(&batch);
+        }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let left = {
+            let mut core = self.breaker.lock();
+            if let Some(task) = core.task.take() {
+                task.abort();
+            }
+            core.journal.give_up()
+        };
+        warn_of_lost(self.name, left);
+    }
+}
+
+fn unless_refused<T>(answer: Result<T>) -> Result<()> {
+    match answer {
+        Err(error) if error.is_outage() => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "the cache's backend refuses an invalidation that it missed");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn warn_of_lost(backend: &'static str, invalidations: usize) {
+    if invalidations > 0 {
+        tracing::warn!(
+            backend,
+            invalidations,
+            "the cache ends with invalidations that its backend never got"
+        );
+    }
+}
+
+/// Probes the backend after `wait`, and then again and again, until it is back or the cache is gone.
+async fn recover(guard: Weak<Guarded>, wake: Arc<Notify>, mut wait: Duration) {
+    loop {
+        if !wait.is_zero() {
+            let _ = timeout(wait, wake.notified()).await;
+        }
+        let Some(guard) = guard.upgrade() else { return };
+        wait = guard.rules.delay;
+        if guard.recovered().await {
+            return;
+        }
+    }
+}
