@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use larder::{Backend, BreakerState, Cache, CodecId, ErrorKind, PutOptions, Result, Settings};
+use larder::{Backend, BreakerState, Cache, CodecId, ErrorKind, PutOptions, Result};
 use support::{At, Puppet, advance, millis, put_raw, secs, settle, within};
 use tokio::{runtime::Handle, time::Instant};
 
@@ -589,6 +589,132 @@ mod invalidations {
     }
 }
 
+mod at_random {
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use proptest::prelude::*;
+    use tokio::{task::JoinSet, time::sleep};
+
+    use super::*;
+
+    /// What a key's value is made from: a number that only grows, and the last one whose invalidation was answered.
+    #[derive(Default)]
+    struct Row {
+        number: AtomicU64,
+        told: AtomicU64,
+    }
+
+    /// What happens to the server, and for how many milliseconds.
+    #[derive(Clone, Debug)]
+    enum Weather {
+        Fine(u64),
+        Dead(u64),
+        Failing(&'static str, u64),
+        Slow(&'static str, u64),
+    }
+
+    fn weather() -> impl Strategy<Value = Weather> {
+        let verb = || prop::sample::select(&["get", "put", "delete", "delete_many", "ping"][..]);
+        prop_oneof![
+            (1..60u64).prop_map(Weather::Fine),
+            (1..60u64).prop_map(Weather::Dead),
+            (verb(), 1..60u64).prop_map(|(verb, millis)| Weather::Failing(verb, millis)),
+            (verb(), 1..60u64).prop_map(|(verb, millis)| Weather::Slow(verb, millis)),
+        ]
+    }
+
+    async fn change(cache: &Cache, rows: &[Row], pauses: &[u64]) {
+        for (turn, pause) in pauses.iter().enumerate() {
+            sleep(millis(*pause)).await;
+            let row = &rows[turn % rows.len()];
+            let number = row.number.fetch_add(1, SeqCst) + 1;
+            let _ = cache.delete((turn % rows.len()).to_string()).await;
+            row.told.fetch_max(number, SeqCst);
+        }
+    }
+
+    async fn look(cache: &Cache, rows: &[Row], pauses: &[u64]) {
+        for (turn, pause) in pauses.iter().enumerate() {
+            sleep(millis(*pause)).await;
+            let row = &rows[turn % rows.len()];
+            let told = row.told.load(SeqCst);
+            let load = || async {
+                let number = row.number.load(SeqCst);
+                sleep(millis(pause % 3)).await;
+                Ok::<_, Infallible>(number)
+            };
+            let key = (turn % rows.len()).to_string();
+            let number = match pause % 2 {
+                0 => Some(*cache.get_or_load(&key, load).await.unwrap()),
+                _ => cache.get(&key).await.ok().flatten(),
+            };
+            assert!(
+                number.is_none_or(|number| number >= told),
+                "{number:?} < {told}"
+            );
+        }
+    }
+
+    async fn run(weather: Vec<Weather>, pauses: Vec<Vec<u64>>) {
+        let puppet = Puppet::server();
+        let cache = Cache::builder(puppet.clone())
+            .backend_timeout(millis(5))
+            .breaker_failures(2)
+            .breaker_delay(millis(10))
+            .build();
+        let rows: Arc<[Row]> = (0..3).map(|_| Row::default()).collect();
+        let mut tasks = JoinSet::new();
+        for (number, pauses) in pauses.into_iter().enumerate() {
+            let (cache, rows) = (cache.clone(), rows.clone());
+            tasks.spawn(async move {
+                match number % 2 {
+                    0 => look(&cache, &rows, &pauses).await,
+                    _ => change(&cache, &rows, &pauses).await,
+                }
+            });
+        }
+        for weather in weather {
+            match weather {
+                Weather::Fine(long) => sleep(millis(long)).await,
+                Weather::Dead(long) => {
+                    puppet.die();
+                    sleep(millis(long)).await;
+                }
+                Weather::Failing(verb, long) => {
+                    puppet.fail(verb, ErrorKind::Backend);
+                    sleep(millis(long)).await;
+                }
+                Weather::Slow(verb, long) => {
+                    puppet.hold(At::Answer(verb));
+                    sleep(millis(long)).await;
+                    puppet.release(At::Answer(verb));
+                }
+            }
+            puppet.heal();
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+        sleep(millis(100)).await;
+        assert!(!is_open(&cache));
+        assert_eq!(cache.stats().pending_invalidations, 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn nobody_reads_what_was_invalidated_before_whatever_the_server_does(
+            weather in prop::collection::vec(weather(), 1..20),
+            pauses in prop::collection::vec(prop::collection::vec(0..10u64, 1..60), 2..8),
+        ) {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(run(weather, pauses));
+        }
+    }
+}
+
 mod ending {
     use super::*;
 
@@ -738,26 +864,16 @@ mod telling {
         cache.put("a", 1).await.unwrap();
         assert_eq!(backend.usage().unwrap().entries, 1);
     }
-
-    #[tokio::test(start_paused = true)]
-    async fn settings_say_what_builders_say() {
-        let pairs = [
-            ("CACHE_BACKEND_TIMEOUT", "100ms"),
-            ("CACHE_BREAKER_FAILURES", "3"),
-            ("CACHE_BREAKER_DELAY", "2s"),
-        ];
-        let settings = Settings::from_pairs(pairs).unwrap();
-        assert_eq!(settings.backend_timeout, millis(100));
-        assert_eq!(settings.breaker_failures, 3);
-        assert_eq!(settings.breaker_delay, secs(2));
-    }
 }
 
 /// What is logged at the level of information and above.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
-struct Listening(Log, #[allow(dead_code)] tracing::subscriber::DefaultGuard);
+struct Listening {
+    log: Log,
+    _until_dropped: tracing::subscriber::DefaultGuard,
+}
 
 impl Log {
     fn listen() -> Listening {
@@ -767,13 +883,16 @@ impl Log {
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();
-        Listening(log, tracing::subscriber::set_default(subscriber))
+        Listening {
+            log,
+            _until_dropped: tracing::subscriber::set_default(subscriber),
+        }
     }
 }
 
 impl Listening {
     fn text(&self) -> String {
-        String::from_utf8(self.0.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap()
     }
 }
 

@@ -10,7 +10,7 @@ use figment::{
     Figment, Jail,
     providers::{Format, Serialized, Toml},
 };
-use larder::{BackendKind, CodecKind, ErrorKind, MemoryPolicy, Secret, Settings};
+use larder::{BackendKind, CodecKind, ConnectMode, ErrorKind, MemoryPolicy, Secret, Settings};
 use proptest::prelude::*;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cache.toml");
@@ -88,6 +88,10 @@ fn every_setting_can_be_set() {
         ("CACHE_TTL_MAX", "3600"),
         ("CACHE_NO_NULL_WARNING", "1"),
         ("CACHE_HASH_KEY", "0123456789abcdef"),
+        ("CACHE_BACKEND_TIMEOUT", "100ms"),
+        ("CACHE_BREAKER_FAILURES", "3"),
+        ("CACHE_BREAKER_DELAY", "2s"),
+        ("CACHE_CONNECT", "lazy"),
     ])
     .unwrap();
     assert_eq!(settings.backend, BackendKind::Null);
@@ -102,6 +106,20 @@ fn every_setting_can_be_set() {
     assert_eq!(settings.ttl_max, Some(Duration::from_secs(3600)));
     assert!(settings.no_null_warning);
     assert_eq!(settings.hash_key, Some(Secret::new("0123456789abcdef")));
+    assert_eq!(settings.backend_timeout, Duration::from_millis(100));
+    assert_eq!(settings.breaker_failures, 3);
+    assert_eq!(settings.breaker_delay, Duration::from_secs(2));
+    assert_eq!(settings.connect, ConnectMode::Lazy);
+}
+
+#[test]
+fn a_short_time_needs_its_unit() {
+    assert_eq!(
+        refusal([("CACHE_BACKEND_TIMEOUT", "250"), ("CACHE_CONNECT", "lazi")]),
+        "CACHE_BACKEND_TIMEOUT must be a whole number with ms or s, at least 1ms; it is \"250\" \
+         (set in the pairs given)\n\
+         CACHE_CONNECT must be eager or lazy; it is \"lazi\" (set in the pairs given); did you mean lazy?"
+    );
 }
 
 #[test]
@@ -363,10 +381,14 @@ fn every_wrong_setting_is_reported_at_once() {
         ("CACHE_TTL_MAX", "1h"),
         ("CACHE_NO_NULL_WARNING", "2"),
         ("CACHE_HASH_KEY", "short"),
+        ("CACHE_BACKEND_TIMEOUT", "250"),
+        ("CACHE_BREAKER_FAILURES", "0"),
+        ("CACHE_BREAKER_DELAY", "1m"),
+        ("CACHE_CONNECT", "later"),
         ("CACHE_MEMORY_SIZE", "1"),
         ("CACHE_CONFIG", "no/such/file.toml"),
     ]);
-    assert_eq!(message.lines().count(), 13, "{message}");
+    assert_eq!(message.lines().count(), 17, "{message}");
     for name in VARIABLES.iter().filter(|&&name| name != "CACHE_KEY_PREFIX") {
         assert_eq!(
             message

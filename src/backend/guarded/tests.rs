@@ -160,9 +160,10 @@ fn entry(payload: &'static str) -> Entry {
 }
 
 async fn put(guarded: &Guarded, name: &str) -> u64 {
-    let put = guarded.put(&key(name), entry("value"), PutMode::Always);
+    let key = key(name);
+    let put = guarded.put(&key, entry("value"), PutMode::Always);
     assert!(put.await.unwrap());
-    let found = guarded.get(&key(name)).await.unwrap();
+    let found = guarded.get(&key).await.unwrap();
     found.unwrap().version()
 }
 
@@ -234,9 +235,8 @@ async fn a_replayed_delete_if_spares_what_was_put_since() {
     client.hang(true);
     assert!(guarded.delete_if(&key("a"), a).await.is_err());
     assert!(guarded.delete_if(&key("b"), b).await.is_err());
-    let elsewhere = client
-        .server
-        .put(&key("b"), entry("newer"), PutMode::Always);
+    let newer = key("b");
+    let elsewhere = client.server.put(&newer, entry("newer"), PutMode::Always);
     assert!(elsewhere.await.unwrap());
     client.hang(false);
     tokio::time::sleep(Duration::from_secs(2)).await;
