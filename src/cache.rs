@@ -350,7 +350,8 @@ impl Cache {
 
     /// How long a call to the backend may take; `None` without a limit.
     pub(crate) fn backend_timeout(&self) -> Option<Duration> {
-        None
+        let guard = self.shared().guard.as_ref()?;
+        Some(guard.rules().timeout)
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -106,6 +106,10 @@ impl Guarded {
         })
     }
 
+    pub(crate) fn rules(&self) -> &GuardRules {
+        &self.rules
+    }
+
     pub(crate) fn reading(&self) -> GuardReading {
         let core = self.breaker.lock();
         GuardReading {
