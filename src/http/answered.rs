@@ -110,6 +110,7 @@ impl Answered {
             headers,
             times: self.times,
             patience: &self.patience,
+            stale: self.stale.as_ref(),
         }
     }
 

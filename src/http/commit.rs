@@ -43,6 +43,8 @@ pub(super) struct Commit {
     pub(super) head: StoredHead,
     pub(super) policy: ResponsePolicy,
     pub(super) load: Load,
+    /// The condition for a variant; a response under the URI's own key goes by the load.
+    pub(super) on_variant: Option<PutMode>,
     pub(super) leader: Option<Leader<Landing>>,
 }
 
@@ -162,11 +164,7 @@ impl Commit {
         let Some(permit) = self.load.may_store().await else {
             return self.config.cache.count(Event::LoadLate);
         };
-        // A variant hangs on the record under the URI's key, and ends with it.
-        let mode = match self.key == *self.load.key() {
-            true => permit.mode,
-            false => PutMode::Always,
-        };
+        let mode = self.on_variant.unwrap_or(permit.mode);
         let now = Timestamp::now();
         if self.is_outdated(now) {
             announce(self.leader.as_ref(), Landing::LookAgain);

@@ -21,6 +21,7 @@ use super::{
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
     variants::{self, Id, VariantRecord},
     vary::Vary,
+    work::Stale,
 };
 use crate::{
     CodecId, Entry, Key, PutMode, Timestamp,
@@ -41,6 +42,8 @@ pub(super) struct Offer<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) times: Times,
     pub(super) patience: &'a Patience,
+    /// What is stored for the request, and does not answer it as it is.
+    pub(super) stale: Option<&'a Stale>,
 }
 
 /// Why a response is not stored.
@@ -162,14 +165,27 @@ impl Offer<'_> {
                 .insert(self.base, false, times.response),
         }
         let (config, head) = (self.config.clone(), self.head(&directives));
+        let on_variant = variant.map(|id| self.on_variant(id));
         Ok(Commit {
             config,
             key,
             head,
             policy,
             load,
+            on_variant,
             leader,
         })
+    }
+
+    /// The condition to store a variant under. It hangs on the record under the URI's key and ends with it; where others
+    /// store too, one that they have stored meanwhile is as good.
+    fn on_variant(&self, id: Id) -> PutMode {
+        let seen = self.stale.filter(|(_, stale)| *stale == Some(id));
+        match seen {
+            _ if !self.config.cache.capabilities().leases => PutMode::Always,
+            Some((entry, _)) => PutMode::IfVersion(entry.version()),
+            None => PutMode::IfAbsent,
+        }
     }
 
     /// The response as it is stored, for an answer made from it at once.

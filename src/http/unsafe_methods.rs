@@ -198,6 +198,7 @@ async fn keep_for_get(
         headers: &parts.headers,
         times,
         patience: &Patience::new(config.cache.backend_timeout()),
+        stale: None,
     };
     offer.place_body(size, load, None).await
 }

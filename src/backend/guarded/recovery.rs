@@ -19,22 +19,6 @@ use crate::{Error, ErrorKind, Key, Result};
 const END_WAIT: Duration = Duration::from_secs(5);
 
 impl Guarded {
-    /// Remembers to invalidate `keys` without trying it now. Nothing is read until it is done.
-    #[allow(
-        dead_code,
-        reason = "the layer calls it once it has time-outs of its own to spare"
-    )]
-    pub(crate) fn remember(&self, keys: &[Key]) {
-        let cause = Error::new(
-            ErrorKind::Unavailable,
-            "an invalidation waits for the backend",
-        );
-        self.invalidation_failed(
-            Invalidation::Keys(keys),
-            &cause.on(self.name, "delete_many"),
-        );
-    }
-
     /// Begins open, because connecting failed with `cause`, and tries at once to reach the backend.
     #[allow(dead_code, reason = "connecting lazily needs a backend to connect to")]
     pub(crate) fn open_at_start(&self, cause: Error) {
