@@ -1,0 +1,478 @@
+//! The layer and the handle on real servers, seen by two clients that share one: what two processes are to each other.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "it is for tests only")]
+
+mod support;
+mod support_servers;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use larder::{Aerospike as AerospikeBackend, Cache, PutOptions, Redis as RedisBackend};
+use support::{App, Origin, answer};
+use support_servers::{Aerospike, Redis};
+use tokio::sync::Notify;
+
+/// Two caches of one namespace, each with a connection of its own.
+struct Pair {
+    one: Cache,
+    other: Cache,
+    _server: Option<Redis>,
+}
+
+impl Pair {
+    async fn redis() -> Option<Self> {
+        let server = Redis::start()?;
+        let cache = async || {
+            let backend = RedisBackend::builder(server.url()).connect().await.unwrap();
+            Cache::builder(backend).hash_key(b"the same everywhere").build()
+        };
+        let (one, other) = (cache().await, cache().await);
+        Some(Self {
+            one,
+            other,
+            _server: Some(server),
+        })
+    }
+
+    async fn aerospike() -> Option<Self> {
+        static PAIRS: AtomicUsize = AtomicUsize::new(0);
+        let server = Aerospike::find()?;
+        let (process, pair) = (std::process::id(), PAIRS.fetch_add(1, Ordering::Relaxed));
+        let namespace = format!("pair-{process}-{pair}");
+        let cache = async || {
+            let backend = AerospikeBackend::builder(server.hosts()).connect().await.unwrap();
+            let cache = Cache::builder(backend).namespace(&namespace);
+            // The server of a test run may be a busy one.
+            let cache = cache.backend_timeout(Duration::from_secs(1));
+            cache.hash_key(b"the same everywhere").build()
+        };
+        let (one, other) = (cache().await, cache().await);
+        Some(Self {
+            one,
+            other,
+            _server: None,
+        })
+    }
+
+    /// Two services that answer alike, as two processes of one program do.
+    fn apps(&self, origin: impl Fn() -> Origin) -> (App, App) {
+        let on = |cache: &Cache| App::on(cache.clone(), origin(), |layer| layer);
+        (on(&self.one), on(&self.other))
+    }
+}
+
+macro_rules! on_each_server {
+    ($($behaviour:ident)+) => {
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                if let Some(pair) = super::Pair::redis().await {
+                    super::$behaviour(pair).await;
+                }
+            })+
+        }
+
+        mod aerospike {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                if let Some(pair) = super::Pair::aerospike().await {
+                    super::$behaviour(pair).await;
+                }
+            })+
+        }
+    };
+}
+
+on_each_server! {
+    a_response_stored_by_one_is_a_hit_for_the_other
+    head_is_answered_from_what_the_other_stored
+    an_unsafe_request_at_one_ends_it_for_the_other
+    variants_are_shared
+    an_unsafe_request_ends_all_variants_for_the_other
+    a_variant_by_cookie_is_shared_under_the_same_secret
+    what_one_stored_is_revalidated_by_the_other
+    a_stale_variant_is_revalidated_and_replaced
+    concurrent_requests_for_one_uri_call_the_handler_once
+    concurrent_requests_for_one_variant_call_the_handler_once
+    both_may_miss_at_once
+    a_response_made_before_an_invalidation_elsewhere_is_not_stored
+    a_variant_made_before_an_invalidation_elsewhere_is_not_stored
+    the_first_variant_made_before_an_invalidation_elsewhere_is_not_stored
+    a_body_in_many_pieces_is_stored_whole
+    a_body_over_the_limit_passes_and_is_not_stored
+    flush_waits_for_what_is_on_its_way
+    a_clear_at_one_ends_everything_for_the_other
+    values_are_shared
+    a_value_is_loaded_once_for_both
+    a_value_loaded_before_a_delete_elsewhere_is_not_kept
+    values_loaded_before_a_delete_elsewhere_are_not_kept
+    a_value_put_elsewhere_while_loading_stays
+    counters_count_together
+    one_of_both_gets_the_lock
+}
+
+const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
+const LANGUAGES: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("vary", "accept-language")];
+
+fn fresh() -> Origin {
+    Origin::with(FRESH)
+}
+
+/// An answer that names the language that was asked for.
+fn languages() -> Origin {
+    Origin::now(|call| {
+        let language = call.header("accept-language").unwrap_or("none").to_owned();
+        answer(200, LANGUAGES, format!("{language} {}", call.number))
+    })
+}
+
+async fn a_response_stored_by_one_is_a_hit_for_the_other(pair: Pair) {
+    let (one, other) = pair.apps(fresh);
+    assert!(one.get("/").await.is_stored());
+    pair.one.flush().await;
+    let hit = other.get("/").await;
+    assert!(hit.is_hit(), "{}", hit.told());
+    assert_eq!((hit.text(), other.calls()), ("1", 0));
+    assert_eq!(hit.header("cache-control"), Some("max-age=60"));
+}
+
+async fn head_is_answered_from_what_the_other_stored(pair: Pair) {
+    let (one, other) = pair.apps(fresh);
+    one.get("/").await;
+    pair.one.flush().await;
+    let head = other.send("HEAD", "/", &[]).await;
+    assert!(head.is_hit(), "{}", head.told());
+    assert_eq!(head.text(), "");
+}
+
+async fn an_unsafe_request_at_one_ends_it_for_the_other(pair: Pair) {
+    let (one, other) = pair.apps(fresh);
+    for round in 1..4 {
+        one.get("/").await;
+        pair.one.flush().await;
+        assert!(other.get("/").await.is_hit());
+        other.send("POST", "/", &[]).await;
+        let after = one.get("/").await;
+        assert!(!after.is_hit(), "in round {round}: {}", after.told());
+        pair.one.flush().await;
+        assert!(other.get("/").await.is_hit());
+        one.send("DELETE", "/", &[]).await;
+        assert!(!other.get("/").await.is_hit());
+        pair.other.flush().await;
+        one.send("PUT", "/", &[]).await;
+    }
+}
+
+async fn variants_are_shared(pair: Pair) {
+    let (one, other) = pair.apps(languages);
+    for language in ["de", "en"] {
+        one.get_with("/", &[("accept-language", language)]).await;
+        pair.one.flush().await;
+    }
+    other.get_with("/", &[("accept-language", "fr")]).await;
+    pair.other.flush().await;
+    for (app, language, body) in [(&other, "de", "de 1"), (&other, "en", "en 2"), (&one, "fr", "fr 1")] {
+        let hit = app.get_with("/", &[("accept-language", language)]).await;
+        assert!(hit.is_hit(), "{language}: {}", hit.told());
+        assert_eq!(hit.text(), body);
+    }
+}
+
+async fn an_unsafe_request_ends_all_variants_for_the_other(pair: Pair) {
+    let (one, other) = pair.apps(languages);
+    for language in ["de", "en"] {
+        one.get_with("/", &[("accept-language", language)]).await;
+        pair.one.flush().await;
+    }
+    other.send("POST", "/", &[]).await;
+    for language in ["de", "en"] {
+        let after = one.get_with("/", &[("accept-language", language)]).await;
+        assert!(!after.is_hit(), "{language}: {}", after.told());
+    }
+}
+
+async fn a_variant_by_cookie_is_shared_under_the_same_secret(pair: Pair) {
+    let origin = || Origin::with(&[("cache-control", "public, max-age=60"), ("vary", "cookie")]);
+    let (one, other) = pair.apps(origin);
+    one.get_with("/", &[("cookie", "theme=dark")]).await;
+    pair.one.flush().await;
+    let same = other.get_with("/", &[("cookie", "theme=dark")]).await;
+    assert!(same.is_hit(), "{}", same.told());
+    let another = other.get_with("/", &[("cookie", "theme=light")]).await;
+    assert!(!another.is_hit(), "{}", another.told());
+}
+
+/// Answers with a validator, and with a 304 where it is asked by it.
+fn validating(fields: &'static [(&str, &str)]) -> Origin {
+    Origin::now(move |call| match call.header("if-none-match") {
+        Some("\"tag\"") => answer(304, fields, ""),
+        _ => answer(200, fields, call.number.to_string()),
+    })
+}
+
+async fn what_one_stored_is_revalidated_by_the_other(pair: Pair) {
+    const SHORT: &[(&str, &str)] = &[("cache-control", "max-age=1"), ("etag", "\"tag\"")];
+    let (one, other) = pair.apps(|| validating(SHORT));
+    one.get("/").await;
+    pair.one.flush().await;
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let validated = other.get("/").await;
+    assert_eq!(other.origin.last_header("if-none-match").as_deref(), Some("\"tag\""));
+    assert_eq!(validated.text(), "1");
+    pair.other.flush().await;
+    assert!(one.get("/").await.is_hit());
+}
+
+async fn a_stale_variant_is_revalidated_and_replaced(pair: Pair) {
+    const SHORT: &[(&str, &str)] = &[
+        ("cache-control", "max-age=1"),
+        ("etag", "\"tag\""),
+        ("vary", "accept-language"),
+    ];
+    let (one, other) = pair.apps(|| validating(SHORT));
+    let german = [("accept-language", "de")];
+    one.get_with("/", &german).await;
+    pair.one.flush().await;
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert_eq!(other.get_with("/", &german).await.text(), "1");
+    pair.other.flush().await;
+    let hit = one.get_with("/", &german).await;
+    assert!(hit.is_hit(), "{}", hit.told());
+}
+
+/// Takes its time.
+fn slow(fields: &'static [(&str, &str)]) -> Origin {
+    Origin::new(move |call| async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(answer(200, fields, call.number.to_string()))
+    })
+}
+
+async fn all_at_once(app: &App, count: usize) {
+    let requests: Vec<_> = (0..count)
+        .map(|_| {
+            let app = app.clone();
+            tokio::spawn(async move { app.get("/").await })
+        })
+        .collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap().text(), "1");
+    }
+}
+
+async fn concurrent_requests_for_one_uri_call_the_handler_once(pair: Pair) {
+    let (one, _) = pair.apps(|| slow(FRESH));
+    all_at_once(&one, 64).await;
+    assert_eq!(one.calls(), 1);
+}
+
+async fn concurrent_requests_for_one_variant_call_the_handler_once(pair: Pair) {
+    let (one, _) = pair.apps(|| slow(LANGUAGES));
+    all_at_once(&one, 64).await;
+    assert_eq!(one.calls(), 1);
+}
+
+async fn both_may_miss_at_once(pair: Pair) {
+    let (one, other) = pair.apps(|| slow(FRESH));
+    tokio::join!(all_at_once(&one, 8), all_at_once(&other, 8));
+    tokio::join!(pair.one.flush(), pair.other.flush());
+    assert_eq!((one.calls(), other.calls()), (1, 1));
+    assert!(one.get("/").await.is_hit());
+    assert!(other.get("/").await.is_hit());
+}
+
+/// Answers each call when it is told to, and says when it was called.
+#[derive(Clone, Default)]
+struct Gate {
+    called: Arc<Notify>,
+    open: Arc<Notify>,
+}
+
+impl Gate {
+    fn origin(&self, fields: &'static [(&str, &str)]) -> Origin {
+        let gate = self.clone();
+        Origin::new(move |call| {
+            let gate = gate.clone();
+            async move {
+                if call.request.method == "GET" {
+                    gate.called.notify_one();
+                    gate.open.notified().await;
+                }
+                Ok(answer(200, fields, "made before"))
+            }
+        })
+    }
+}
+
+/// While a GET is with the handler of one, a POST at the other changes what it was made from.
+async fn change_meanwhile(pair: &Pair, fields: &'static [(&str, &str)], before: &[&str]) {
+    let german = [("accept-language", "de")];
+    let other = App::on(pair.other.clone(), Origin::with(fields), |layer| layer);
+    for language in before {
+        other.get_with("/", &[("accept-language", language)]).await;
+        pair.other.flush().await;
+    }
+    let gate = Gate::default();
+    let one = App::on(pair.one.clone(), gate.origin(fields), |layer| layer);
+    let request = tokio::spawn({
+        let one = one.clone();
+        async move { one.get_with("/", &german).await }
+    });
+    gate.called.notified().await;
+    other.send("POST", "/", &[]).await;
+    gate.open.notify_one();
+    assert_eq!(request.await.unwrap().text(), "made before");
+    pair.one.flush().await;
+    let after = other.get_with("/", &german).await;
+    assert!(!after.is_hit(), "{}: {}", after.told(), after.text());
+    assert_ne!(after.text(), "made before");
+}
+
+async fn a_response_made_before_an_invalidation_elsewhere_is_not_stored(pair: Pair) {
+    change_meanwhile(&pair, FRESH, &[]).await;
+}
+
+async fn a_variant_made_before_an_invalidation_elsewhere_is_not_stored(pair: Pair) {
+    change_meanwhile(&pair, LANGUAGES, &["en", "fr"]).await;
+}
+
+async fn the_first_variant_made_before_an_invalidation_elsewhere_is_not_stored(pair: Pair) {
+    change_meanwhile(&pair, LANGUAGES, &[]).await;
+}
+
+async fn a_body_in_many_pieces_is_stored_whole(pair: Pair) {
+    let pieces = || {
+        Origin::now(|_| {
+            let pieces = (0..300).map(|piece| Ok::<_, std::io::Error>(vec![piece as u8; 1_000]));
+            let body = axum::body::Body::from_stream(futures_util::stream::iter(pieces));
+            answer(200, FRESH, body)
+        })
+    };
+    let (one, other) = pair.apps(pieces);
+    let made = one.get("/").await;
+    pair.one.flush().await;
+    let hit = other.get("/").await;
+    assert!(hit.is_hit(), "{}", hit.told());
+    assert_eq!(hit.body.len(), 300_000);
+    assert_eq!(hit.body, made.body);
+}
+
+async fn a_body_over_the_limit_passes_and_is_not_stored(pair: Pair) {
+    let (one, _) = pair.apps(|| Origin::now(|_| answer(200, FRESH, "x".repeat(1_100_000))));
+    assert_eq!(one.get("/").await.body.len(), 1_100_000);
+    pair.one.flush().await;
+    let again = one.get("/").await;
+    assert!(!again.is_hit(), "{}", again.told());
+}
+
+async fn flush_waits_for_what_is_on_its_way(pair: Pair) {
+    let (one, other) = pair.apps(fresh);
+    for number in 0..50 {
+        one.get(&format!("/{number}")).await;
+    }
+    pair.one.flush().await;
+    for number in 0..50 {
+        assert!(other.get(&format!("/{number}")).await.is_hit());
+    }
+}
+
+async fn a_clear_at_one_ends_everything_for_the_other(pair: Pair) {
+    let (one, other) = pair.apps(languages);
+    one.get("/").await;
+    pair.one.put("value", 1).await.unwrap();
+    pair.one.increment("counter", 1).await.unwrap();
+    pair.one.flush().await;
+    assert!(other.get("/").await.is_hit());
+    pair.one.clear().await.unwrap();
+    assert!(!other.get("/").await.is_hit());
+    assert_eq!(pair.other.get::<i32>("value").await.unwrap(), None);
+    assert_eq!(pair.other.counter("counter").await.unwrap(), None);
+}
+
+async fn values_are_shared(pair: Pair) {
+    pair.one.put("value", vec![1, 2, 3]).await.unwrap();
+    let found = pair.other.get::<Vec<i32>>("value").await.unwrap();
+    assert_eq!(found, Some(vec![1, 2, 3]));
+    pair.other.delete("value").await.unwrap();
+    assert_eq!(pair.one.get::<Vec<i32>>("value").await.unwrap(), None);
+}
+
+async fn load(cache: &Cache, name: &str, value: i32) -> i32 {
+    let load = || async { Ok::<_, std::io::Error>(value) };
+    *cache.get_or_load(name, load).await.unwrap()
+}
+
+async fn a_value_is_loaded_once_for_both(pair: Pair) {
+    assert_eq!(load(&pair.one, "value", 1).await, 1);
+    assert_eq!(load(&pair.other, "value", 2).await, 1);
+    assert_eq!((pair.one.stats().loads, pair.other.stats().loads), (1, 0));
+}
+
+async fn a_value_loaded_before_a_delete_elsewhere_is_not_kept(pair: Pair) {
+    for (name, before) in [("absent", None), ("present", Some(0))] {
+        if let Some(before) = before {
+            pair.other.put(name, before).await.unwrap();
+            pair.other.delete(name).await.unwrap();
+        }
+        let other = pair.other.clone();
+        let late = pair.one.get_or_load(name, || async move {
+            other.delete(name).await.unwrap();
+            Ok::<_, std::io::Error>(1)
+        });
+        assert_eq!(*late.await.unwrap(), 1);
+        assert_eq!(pair.other.get::<i32>(name).await.unwrap(), None, "{name}");
+        assert_eq!(load(&pair.one, name, 2).await, 2);
+        assert_eq!(load(&pair.other, name, 3).await, 2);
+    }
+    assert_eq!(pair.one.stats().loads_late, 2);
+}
+
+async fn values_loaded_before_a_delete_elsewhere_are_not_kept(pair: Pair) {
+    let other = pair.other.clone();
+    let loaded = pair.one.get_or_load_many(["a", "b", "c"], |missing: Vec<&str>| {
+        let other = other.clone();
+        async move {
+            other.delete("b").await.unwrap();
+            Ok::<_, std::io::Error>(missing.iter().map(|_| Some(1)).collect())
+        }
+    });
+    assert_eq!(loaded.await.unwrap().iter().flatten().count(), 3);
+    let kept = pair.other.get_many::<i32>(["a", "b", "c"]).await.unwrap();
+    assert_eq!(kept, [Some(1), None, Some(1)]);
+}
+
+async fn a_value_put_elsewhere_while_loading_stays(pair: Pair) {
+    let other = pair.other.clone();
+    let late = pair.one.get_or_load("value", || async move {
+        other.put("value", 2).await.unwrap();
+        Ok::<_, std::io::Error>(1)
+    });
+    late.await.unwrap();
+    assert_eq!(pair.one.get::<i32>("value").await.unwrap(), Some(2));
+}
+
+async fn counters_count_together(pair: Pair) {
+    for round in 0..20 {
+        assert_eq!(pair.one.increment("hits", 1).await.unwrap(), 2 * round + 1);
+        assert_eq!(pair.other.increment("hits", 1).await.unwrap(), 2 * round + 2);
+    }
+}
+
+async fn one_of_both_gets_the_lock(pair: Pair) {
+    let lock = PutOptions::new().ttl(Duration::from_secs(5)).if_absent();
+    for round in 0..20 {
+        let name = format!("lock {round}");
+        let (one, other) = tokio::join!(
+            pair.one.put_with(&name, "one", lock),
+            pair.other.put_with(&name, "other", lock),
+        );
+        assert!(one.unwrap() != other.unwrap(), "{name}");
+    }
+}
