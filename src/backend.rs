@@ -10,6 +10,8 @@ mod guarded;
 mod memory;
 mod memory_policy;
 mod null;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{fmt, time::Duration};
 
@@ -23,6 +25,8 @@ pub(crate) use guarded::{GuardRules, Guarded};
 pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;
 pub use null::Null;
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisBuilder};
 
 /// Where a [`Cache`](crate::Cache) keeps its entries.
 ///

@@ -64,3 +64,5 @@ pub use self::{
 };
 #[cfg(feature = "memory")]
 pub use backend::{Memory, MemoryBuilder};
+#[cfg(feature = "redis")]
+pub use backend::{Redis, RedisBuilder};

@@ -143,6 +143,12 @@ impl Namespace {
         Marker::Changed
     }
 
+    /// Whether this process knows that `generation` was the namespace's and is no longer.
+    #[cfg(feature = "redis")]
+    pub(super) fn is_over(&self, generation: Generation) -> bool {
+        self.known().past.contains(&generation)
+    }
+
     /// Takes note that `generation` was made by this process just now.
     pub(super) fn begin(&self, generation: Generation) {
         self.known().become_current(generation);

@@ -1,0 +1,211 @@
+//! The backend on a Redis or Valkey server.
+
+mod asking;
+mod builder;
+mod deleting;
+mod errors;
+mod link;
+mod reading;
+mod reclaim;
+mod reply;
+mod scripts;
+mod space;
+mod stored;
+mod tls;
+mod writing;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redis::{Client, Value};
+use tokio::sync::Mutex;
+
+use super::{
+    Backend, Capabilities, Leased, Peek, PutMode, Usage,
+    frame::{OVERHEAD, Versions},
+};
+use crate::{Entry, ErrorKind, Key, KeyRef, Result, Timestamp};
+
+use link::Link;
+use reclaim::Sweep;
+use scripts::Scripts;
+use space::{Space, Spaces};
+
+pub use builder::RedisBuilder;
+
+const NAME: &str = "redis";
+
+/// The longest payload: a string of the server has at most 512 MiB.
+const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
+
+/// Keeps entries on a Redis or Valkey server, for every process that uses it.
+#[derive(Clone)]
+pub struct Redis(Arc<Shared>);
+
+struct Shared {
+    link: Link,
+    spaces: Arc<Spaces>,
+    versions: Versions,
+    scripts: Scripts,
+    sweep: Mutex<Sweep>,
+}
+
+impl Redis {
+    /// Sets up a backend on the server at `url`.
+    pub fn builder(url: impl Into<String>) -> RedisBuilder {
+        RedisBuilder::new(url.into())
+    }
+
+    fn new(client: Client, connect_timeout: Duration) -> Self {
+        let spaces = Arc::new(Spaces::default());
+        Self(Arc::new(Shared {
+            link: Link::new(client, connect_timeout, spaces.clone()),
+            spaces,
+            versions: Versions::default(),
+            scripts: Scripts::default(),
+            sweep: Mutex::default(),
+        }))
+    }
+}
+
+impl Shared {
+    /// The places of keys among all, namespace by namespace.
+    fn by_space<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<(Arc<Space>, Vec<usize>)> {
+        let mut spaces: Vec<(&[u8], Arc<Space>, Vec<usize>)> = Vec::new();
+        for (place, key) in keys.enumerate() {
+            let encoded = key.as_key_ref().encoded_namespace();
+            // Nearly always there is one namespace.
+            match spaces.iter_mut().find(|(known, ..)| *known == encoded) {
+                Some((.., places)) => places.push(place),
+                None => spaces.push((encoded, self.spaces.of(key), vec![place])),
+            }
+        }
+        let spaces = spaces.into_iter();
+        spaces.map(|(_, space, places)| (space, places)).collect()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        match self.link.live().await?.ask(&redis::cmd("PING")).await? {
+            Value::SimpleString(_) | Value::BulkString(_) | Value::Okay => Ok(()),
+            Value::ServerError(error) => Err(errors::refused(&error)),
+            _ => Err(errors::unexpected()),
+        }
+    }
+}
+
+/// An error with the name of the verb.
+fn named<T>(answer: Result<T>, operation: &'static str) -> Result<T> {
+    answer.map_err(|error| match error.kind() {
+        ErrorKind::Decode => error,
+        _ => error.on(NAME, operation),
+    })
+}
+
+#[async_trait]
+impl Backend for Redis {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            stores: true,
+            counters: true,
+            if_absent: true,
+            versions: true,
+            leases: true,
+            touch: true,
+            clear: true,
+            remove_expired: true,
+            shared: true,
+            persistent: true,
+            ttl_resolution: Duration::from_millis(1),
+            max_value_len: Some(MAX_VALUE_LEN),
+        }
+    }
+
+    fn peek(&self, _: KeyRef<'_>, _: Timestamp) -> Peek {
+        Peek::Ask
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        named(self.0.get(key).await, "get")
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        named(self.0.get_many(keys).await, "get_many")
+    }
+
+    async fn get_leased(&self, key: &Key) -> Result<Leased> {
+        let leased = self.0.get_leased_many(std::slice::from_ref(key)).await;
+        let leased = leased.and_then(|mut leased| leased.pop().ok_or_else(errors::unexpected));
+        named(leased, "get_leased")
+    }
+
+    async fn get_leased_many(&self, keys: &[Key]) -> Result<Vec<Leased>> {
+        named(self.0.get_leased_many(keys).await, "get_leased_many")
+    }
+
+    async fn put(&self, key: &Key, entry: Entry, mode: PutMode) -> Result<bool> {
+        named(self.0.put(key, &entry, mode).await, "put")
+    }
+
+    async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
+        named(self.0.put_many(&entries).await, "put_many")
+    }
+
+    async fn contains(&self, key: &Key) -> Result<bool> {
+        named(self.0.contains(key).await, "contains")
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool> {
+        let removed = self.0.delete_many(std::slice::from_ref(key)).await;
+        let removed = removed.and_then(|mut it| it.pop().ok_or_else(errors::unexpected));
+        named(removed, "delete")
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Result<Vec<bool>> {
+        named(self.0.delete_many(keys).await, "delete_many")
+    }
+
+    async fn delete_if(&self, key: &Key, version: u64) -> Result<bool> {
+        named(self.0.delete_if(key, version).await, "delete_if")
+    }
+
+    async fn touch(&self, key: &Key, ttl: Option<Duration>) -> Result<bool> {
+        named(self.0.touch(key, ttl).await, "touch")
+    }
+
+    async fn increment(&self, key: &Key, delta: i64, ttl: Option<Duration>) -> Result<i64> {
+        named(self.0.increment(key, delta, ttl).await, "increment")
+    }
+
+    async fn clear(&self, namespace: &str) -> Result<()> {
+        let space = self.0.spaces.named(namespace);
+        named(self.0.clear(&space).await, "clear")
+    }
+
+    async fn remove_expired(&self, limit: usize) -> Result<usize> {
+        named(self.0.remove_expired(limit).await, "remove_expired")
+    }
+
+    async fn ping(&self) -> Result<()> {
+        named(self.0.ping().await, "ping")
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.link.close();
+        Ok(())
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        None
+    }
+}
+
+/// Shows the state of the connection, and nothing of how to get to the server.
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Redis").field(&self.0.link).finish()
+    }
+}

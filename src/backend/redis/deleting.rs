@@ -1,0 +1,120 @@
+//! The verbs that delete, and the counters by which loads elsewhere learn of it.
+//!
+//! A deletion raises a counter and then removes the key, in this order: whoever reads the old counter reads it before
+//! the key is gone, and finds it raised when a load ends. It does not matter whether anything was under the key.
+
+use redis::Pipeline;
+
+use super::{Shared, asking::Request, reply, scripts::version_text, space::Space};
+use crate::{Key, Result};
+
+/// What a counter is raised by: so much that a counter which was lost and begun anew is not taken for the old one.
+pub(super) fn step() -> i64 {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).expect("the operating system has a source of random numbers");
+    i64::from(u32::from_le_bytes(bytes) >> 1) + 1
+}
+
+impl Shared {
+    pub(super) async fn delete_many(&self, keys: &[Key]) -> Result<Vec<bool>> {
+        let mut removed = vec![false; keys.len()];
+        for (space, numbers) in self.by_space(keys.iter()) {
+            let keys: Vec<_> = numbers.iter().map(|&number| &keys[number]).collect();
+            let answers = self.delete_in(&space, &keys).await?;
+            for (number, answer) in numbers.into_iter().zip(answers) {
+                removed[number] = answer;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Deletes keys of one namespace.
+    pub(super) async fn delete_in(&self, space: &Space, keys: &[&Key]) -> Result<Vec<bool>> {
+        let mut counters: Vec<_> = keys.iter().map(|key| space.counter_key(key)).collect();
+        counters.sort_unstable();
+        counters.dedup();
+        let steps: Vec<_> = counters.iter().map(|_| step()).collect();
+        let answers = self.ask(space, |generation, _| {
+            let mut pipeline = Pipeline::new();
+            for (counter, step) in counters.iter().zip(&steps) {
+                pipeline.cmd("INCRBY").arg(counter).arg(*step);
+            }
+            for key in keys {
+                let stored_key = space.stored_key(generation, key.as_key_ref());
+                pipeline.cmd("UNLINK").arg(stored_key);
+            }
+            Request::Commands(pipeline)
+        });
+        let answers = answers.await?;
+        let (raised, unlinked) = answers.values.split_at(counters.len());
+        let mut removed = unlinked
+            .iter()
+            .map(reply::any)
+            .collect::<Result<Vec<_>>>()?;
+        if raised.iter().any(|value| reply::integer(value).is_err()) {
+            let again = self.delete_without_room(space, keys, &counters).await?;
+            removed = removed
+                .iter()
+                .zip(again)
+                .map(|(one, two)| *one || two)
+                .collect();
+        } else if let Some((counter, value)) = counters.pop().zip(raised.last()) {
+            self.deleted(space, answers.connection, counter, reply::integer(value)?);
+        }
+        Ok(removed)
+    }
+
+    /// What a deletion is on a server that has no room for a larger number: the counters are removed, which ends all
+    /// leases too, and the keys once more, because a load may have ended before that.
+    async fn delete_without_room(
+        &self,
+        space: &Space,
+        keys: &[&Key],
+        counters: &[Vec<u8>],
+    ) -> Result<Vec<bool>> {
+        space.forget_deletions();
+        let answers = self.ask(space, |generation, _| {
+            let mut pipeline = Pipeline::new();
+            pipeline.cmd("UNLINK").arg(counters);
+            for key in keys {
+                let stored_key = space.stored_key(generation, key.as_key_ref());
+                pipeline.cmd("UNLINK").arg(stored_key);
+            }
+            Request::Commands(pipeline)
+        });
+        let values = answers.await?.values;
+        values.iter().map(reply::any).skip(1).collect()
+    }
+
+    pub(super) async fn delete_if(&self, key: &Key, version: u64) -> Result<bool> {
+        // Stands for an absent entry, which cannot be deleted.
+        if version == 0 {
+            return self.link.open().map(|()| false);
+        }
+        let space = self.spaces.of(key);
+        let (counter, step) = (space.counter_key(key), step());
+        let answers = self.call(&self.scripts.delete, key, 2, |command| {
+            command.arg(&counter).arg(version_text(version)).arg(step);
+        });
+        let answers = answers.await?;
+        let connection = answers.connection;
+        let mut parts = reply::array(answers.only()?)?.into_iter();
+        let removed = parts.next().as_ref().map_or(Ok(false), reply::any)?;
+        if removed {
+            match parts.next().as_ref().and_then(reply::number) {
+                Some(value) => self.deleted(&space, connection, counter, value),
+                None => space.forget_deletions(),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Takes note of an acknowledged deletion, so that a server that forgets it is found out.
+    fn deleted(&self, space: &Space, connection: u64, counter: Vec<u8>, value: i64) {
+        space.deleted(counter, value);
+        if self.link.latest() != connection {
+            // A new connection is being made, and was perhaps audited before this deletion was known.
+            space.lose();
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! From the client's errors to larder's. The server's own words stay out: they can hold a key, or a part of a command.
+
+use std::{error::Error as StdError, io, sync::Arc};
+
+use redis::{ErrorKind as RedisErrorKind, RedisError, ServerError, ServerErrorKind};
+use rustls::{AlertDescription, CertificateError};
+
+use crate::{Error, ErrorKind};
+
+/// Why a request had no answer.
+pub(super) fn asking(error: &RedisError) -> Error {
+    if error.is_timeout() {
+        return Error::new(ErrorKind::Timeout, "the server did not answer in time");
+    }
+    match error.kind() {
+        RedisErrorKind::Io => caused(
+            ErrorKind::Unavailable,
+            "the connection to the server broke",
+            error,
+        ),
+        _ => answered(error.code(), error.kind()),
+    }
+}
+
+/// Why there is no connection.
+pub(super) fn connecting(error: &RedisError, tls: bool) -> Error {
+    if error.is_timeout() {
+        return slow_to_connect(tls);
+    }
+    if let Some(of_tls) = io_error(error).and_then(tls_error) {
+        return refused_by_tls(of_tls);
+    }
+    match error.kind() {
+        RedisErrorKind::Io if error.is_connection_refusal() => caused(
+            ErrorKind::Unavailable,
+            "nobody listens there; is the server running, and is it the address of CACHE_REDIS_URL, or of \
+             CACHE_REDIS_HOST and CACHE_REDIS_PORT, or CACHE_REDIS_SOCKET?",
+            error,
+        ),
+        RedisErrorKind::Io if error.is_connection_dropped() && !tls => caused(
+            ErrorKind::Unavailable,
+            "the server closed the connection instead of answering; a port with TLS needs rediss:// or \
+             CACHE_REDIS_TLS=true",
+            error,
+        ),
+        RedisErrorKind::Io => caused(
+            ErrorKind::Unavailable,
+            "the server cannot be reached at the address of CACHE_REDIS_URL, or of CACHE_REDIS_HOST and \
+             CACHE_REDIS_PORT, or CACHE_REDIS_SOCKET",
+            error,
+        ),
+        RedisErrorKind::RESP3NotSupported => Error::new(
+            ErrorKind::Unsupported,
+            "the server is older than Redis 6, which is the least that larder needs",
+        ),
+        // The client says this of an answer to SELECT, whatever was wrong.
+        RedisErrorKind::Server(ServerErrorKind::ResponseError)
+            if error.to_string().contains("switch database") =>
+        {
+            Error::new(
+                ErrorKind::Backend,
+                "the server refuses the database of CACHE_REDIS_DATABASE, or of the path of CACHE_REDIS_URL: it has \
+                 none of that number, or the user may not SELECT",
+            )
+        }
+        RedisErrorKind::Parse => Error::new(
+            ErrorKind::Backend,
+            "what answers there is no Redis server; a port with TLS needs rediss:// or CACHE_REDIS_TLS=true",
+        ),
+        _ => answered(error.code(), error.kind()),
+    }
+}
+
+pub(super) fn slow_to_connect(tls: bool) -> Error {
+    let message = if tls {
+        "no connection within CACHE_REDIS_CONNECT_TIMEOUT; a port without TLS is silent too when it is greeted \
+         with TLS, and needs redis:// or CACHE_REDIS_TLS=false"
+    } else {
+        "no connection within CACHE_REDIS_CONNECT_TIMEOUT"
+    };
+    Error::new(ErrorKind::Timeout, message)
+}
+
+/// What the server refused.
+pub(super) fn refused(error: &ServerError) -> Error {
+    let kind = match error.kind() {
+        Some(kind) => RedisErrorKind::Server(kind),
+        None => RedisErrorKind::Extension,
+    };
+    answered(Some(error.code()), kind)
+}
+
+/// An answer that no server of the protocol gives.
+pub(super) fn unexpected() -> Error {
+    Error::new(
+        ErrorKind::Backend,
+        "the server's answer is not of the kind that the command has",
+    )
+}
+
+fn answered(code: Option<&str>, kind: RedisErrorKind) -> Error {
+    let code = code.unwrap_or_default();
+    let (kind, message) = match code {
+        "LOADING" => (
+            ErrorKind::Unavailable,
+            "the server is still loading its data",
+        ),
+        "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => (
+            ErrorKind::Unavailable,
+            "the server has no master at the moment",
+        ),
+        "READONLY" => (
+            ErrorKind::Unavailable,
+            "the server is a replica, which cannot be written to",
+        ),
+        "BUSY" => (
+            ErrorKind::Unavailable,
+            "the server is busy with somebody's script",
+        ),
+        "NOAUTH" => (
+            ErrorKind::Backend,
+            "the server wants a password: set CACHE_REDIS_PASSWORD, or give one in CACHE_REDIS_URL",
+        ),
+        "WRONGPASS" => (
+            ErrorKind::Backend,
+            "the server does not know this user and password: see CACHE_REDIS_USERNAME and CACHE_REDIS_PASSWORD, \
+             or those in CACHE_REDIS_URL",
+        ),
+        "NOPERM" => (
+            ErrorKind::Backend,
+            "the user may not do this: the server's ACL has to allow the keys under CACHE_KEY_PREFIX and the \
+             commands that the documentation of larder::Redis names (CACHE_REDIS_USERNAME)",
+        ),
+        "MOVED" | "ASK" | "CROSSSLOT" => (
+            ErrorKind::Backend,
+            "the server is a node of a cluster, which this version of larder does not support",
+        ),
+        "OOM" => (
+            ErrorKind::Backend,
+            "the server is out of memory and evicts nothing: see its maxmemory and maxmemory-policy",
+        ),
+        "MISCONF" => (
+            ErrorKind::Backend,
+            "the server takes no writes because it cannot save its data; its log says why",
+        ),
+        "WRONGTYPE" => (
+            ErrorKind::WrongType,
+            "the key holds something that larder did not put there",
+        ),
+        _ => match kind {
+            RedisErrorKind::AuthenticationFailed => return answered(Some("WRONGPASS"), kind),
+            RedisErrorKind::Parse => (ErrorKind::Backend, "the server's answer cannot be read"),
+            _ => (ErrorKind::Backend, "the server refused the command"),
+        },
+    };
+    Error::new(kind, message)
+}
+
+/// The same with the operating system's words, or those of TLS, which know nothing of keys.
+fn caused(kind: ErrorKind, message: &'static str, error: &RedisError) -> Error {
+    let what = Error::new(kind, message);
+    match io_error(error) {
+        Some(cause) => what.caused_by(io::Error::new(cause.kind(), cause.to_string())),
+        None => what,
+    }
+}
+
+fn io_error(error: &RedisError) -> Option<&io::Error> {
+    let cause: &Arc<dyn StdError + Send + Sync> = error.source()?.downcast_ref()?;
+    cause.downcast_ref()
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn refused_by_tls(error: &rustls::Error) -> Error {
+    use rustls::Error as Tls;
+    let message = match error {
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the server's certificate is of an authority that this machine does not know: name its certificate by \
+             CACHE_REDIS_CA_FILE"
+        }
+        Tls::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            "the server's certificate is for another host than that of CACHE_REDIS_URL or CACHE_REDIS_HOST"
+        }
+        Tls::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "the server's certificate has expired",
+        Tls::InvalidCertificate(_) => "the server's certificate is not valid",
+        Tls::AlertReceived(
+            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
+        ) => {
+            "the server wants a certificate of the client: name one by CACHE_REDIS_CLIENT_CERT_FILE and \
+             CACHE_REDIS_CLIENT_KEY_FILE"
+        }
+        Tls::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError,
+        ) => "the server does not accept the certificate of CACHE_REDIS_CLIENT_CERT_FILE",
+        Tls::InvalidMessage(_) => {
+            "the port answers without TLS: it needs redis:// or CACHE_REDIS_TLS=false"
+        }
+        _ => "TLS could not be agreed on with the server",
+    };
+    Error::new(ErrorKind::Unavailable, message).caused_by(error.clone())
+}

@@ -1,0 +1,266 @@
+//! The verbs that write.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, Pipeline, Value};
+
+use super::{
+    MAX_VALUE_LEN, Shared,
+    asking::{Answers, Request},
+    deleting::step,
+    errors, reply,
+    scripts::version_text,
+    space::Space,
+};
+use crate::{
+    CodecId, Entry, Error, ErrorKind, Key, Lease, PutMode, Result, Timestamp,
+    backend::{frame::frame, generation::Generation},
+};
+
+/// Where the header of an entry has its end.
+const END: std::ops::Range<usize> = 10..16;
+
+/// What is done for an entry that is put.
+enum Plan {
+    /// `SET`, or `SET NX`.
+    Set(Writing, bool),
+    /// The script, where the version is this one.
+    IfVersion(Writing, u64),
+    /// The script, where the version and the counter of deletions are those of the lease.
+    IfUnchanged(Writing, Lease),
+    /// What is there goes: it is not the truth any more, and nothing can come in its place.
+    Remove { kept: bool },
+    /// Nothing.
+    Refuse,
+}
+
+/// What is written: the bytes, and for how many milliseconds; 0 for what has ended already, `None` for ever.
+struct Writing {
+    frame: Bytes,
+    ttl: Option<u64>,
+}
+
+impl Plan {
+    /// Whether it takes a command under this generation. A lease names one generation and is over under another.
+    fn applies(&self, generation: Generation) -> bool {
+        match self {
+            Self::Set(..) | Self::IfVersion(..) => true,
+            Self::IfUnchanged(_, lease) => lease.generation == generation.as_u64(),
+            Self::Remove { .. } | Self::Refuse => false,
+        }
+    }
+}
+
+impl Shared {
+    pub(super) async fn put(&self, key: &Key, entry: &Entry, mode: PutMode) -> Result<bool> {
+        let space = self.spaces.of(key);
+        let kept = self.put_in(&space, vec![(key, self.plan(entry, mode))]);
+        kept.await?.first().copied().ok_or_else(errors::unexpected)
+    }
+
+    pub(super) async fn put_many(&self, entries: &[(Key, Entry, PutMode)]) -> Result<Vec<bool>> {
+        let mut kept = vec![false; entries.len()];
+        for (space, places) in self.by_space(entries.iter().map(|(key, ..)| key)) {
+            let plans = places.iter().map(|&place| {
+                let (key, entry, mode) = &entries[place];
+                (key, self.plan(entry, *mode))
+            });
+            let answers = self.put_in(&space, plans.collect()).await?;
+            for (place, answer) in places.into_iter().zip(answers) {
+                kept[place] = answer;
+            }
+        }
+        self.link.open().map(|()| kept)
+    }
+
+    fn plan(&self, entry: &Entry, mode: PutMode) -> Plan {
+        let too_large = entry.payload().len() > MAX_VALUE_LEN;
+        let ttl = ttl(entry, Timestamp::now());
+        let writing = || Writing {
+            frame: frame(entry, self.versions.next()),
+            ttl,
+        };
+        match mode {
+            PutMode::Always if too_large || ttl == Some(0) => Plan::Remove { kept: !too_large },
+            PutMode::Always => Plan::Set(writing(), false),
+            _ if too_large => Plan::Refuse,
+            PutMode::IfAbsent => Plan::Set(writing(), true),
+            // They stand for nothing that is there, and for nothing that was seen.
+            PutMode::IfVersion(0)
+            | PutMode::IfUnchanged(Lease {
+                invalidation: 0, ..
+            }) => Plan::Refuse,
+            PutMode::IfVersion(version) => Plan::IfVersion(writing(), version),
+            PutMode::IfUnchanged(lease) => Plan::IfUnchanged(writing(), lease),
+        }
+    }
+
+    /// Carries out the plans for keys of one namespace.
+    async fn put_in(&self, space: &Space, plans: Vec<(&Key, Plan)>) -> Result<Vec<bool>> {
+        let mut kept = vec![false; plans.len()];
+        let mut removed = Vec::new();
+        let mut open = Vec::with_capacity(plans.len());
+        for (place, (key, plan)) in plans.into_iter().enumerate() {
+            match plan {
+                Plan::Remove { kept: is_kept } => {
+                    kept[place] = is_kept;
+                    removed.push(key);
+                }
+                Plan::Refuse => {}
+                plan => open.push((place, key, plan)),
+            }
+        }
+        if !removed.is_empty() {
+            self.delete_in(space, &removed).await?;
+        }
+        // Again for those whose script the server has forgotten, by its text.
+        while !open.is_empty() {
+            let answers = self.ask(space, |generation, live| {
+                let mut pipeline = Pipeline::with_capacity(open.len() + 1);
+                for (_, key, plan) in &open {
+                    let command = self.command(space, generation, live.number(), key, plan);
+                    command.map(|command| pipeline.add_command(command));
+                }
+                Request::Commands(pipeline)
+            });
+            let Answers {
+                generation,
+                connection,
+                values,
+            } = answers.await?;
+            let mut values = values.into_iter();
+            let mut again = Vec::new();
+            for (place, key, plan) in open {
+                if !plan.applies(generation) {
+                    continue;
+                }
+                let value = values.next().ok_or_else(errors::unexpected)?;
+                kept[place] = match plan {
+                    Plan::Set(..) => reply::was_set(&value)?,
+                    plan if !self.scripts.put.answered(connection, &value) => {
+                        again.push((place, key, plan));
+                        continue;
+                    }
+                    _ => reply::any(&value)?,
+                };
+            }
+            open = again;
+        }
+        self.link.open().map(|()| kept)
+    }
+
+    /// The command of a plan under a generation, if it takes one.
+    fn command(
+        &self,
+        space: &Space,
+        generation: Generation,
+        connection: u64,
+        key: &Key,
+        plan: &Plan,
+    ) -> Option<Cmd> {
+        if !plan.applies(generation) {
+            return None;
+        }
+        let stored_key = space.stored_key(generation, key.as_key_ref());
+        let (writing, version, counter) = match plan {
+            Plan::Set(Writing { frame, ttl }, if_absent) => {
+                let mut command = redis::cmd("SET");
+                command.arg(stored_key).arg(&frame[..]);
+                if let Some(ttl) = ttl {
+                    // An entry that has ended is put where none is, and that is the end of it.
+                    command.arg("PX").arg((*ttl).max(1));
+                }
+                if *if_absent {
+                    command.arg("NX");
+                }
+                return Some(command);
+            }
+            Plan::IfVersion(writing, version) => (writing, version, None),
+            Plan::IfUnchanged(writing, lease) => {
+                (writing, &lease.version, Some(lease.invalidation))
+            }
+            Plan::Remove { .. } | Plan::Refuse => return None,
+        };
+        let mut command = self.scripts.put.call(connection, 2);
+        command
+            .arg(stored_key)
+            .arg(space.counter_key(key))
+            .arg(version_text(*version))
+            .arg(counter.map_or_else(String::new, |counter| counter.to_string()))
+            .arg(&writing.frame[..])
+            .arg(writing.ttl.map_or_else(String::new, |ttl| ttl.to_string()))
+            .arg(step());
+        Some(command)
+    }
+
+    pub(super) async fn touch(&self, key: &Key, left: Option<Duration>) -> Result<bool> {
+        let now = Timestamp::now();
+        // Of an entry with that end, only the header is of interest.
+        let touched = Entry::new(CodecId::RAW, Bytes::new(), now).with_ttl(left, now);
+        let header = touched.to_bytes();
+        let script = &self.scripts.touch;
+        let ttl = ttl(&touched, now).map_or_else(String::new, |ttl| ttl.to_string());
+        let answer = self.call(script, key, 1, |command| {
+            command.arg(&header[END]).arg(&ttl);
+        });
+        reply::any(&answer.await?.only()?)
+    }
+
+    pub(super) async fn increment(
+        &self,
+        key: &Key,
+        delta: i64,
+        left: Option<Duration>,
+    ) -> Result<i64> {
+        let now = Timestamp::now();
+        let counter = Entry::counter(0, now).with_ttl(left, now);
+        let ttl = ttl(&counter, now);
+        let space = self.spaces.of(key);
+        let answers = self.ask(&space, |generation, _| {
+            let stored_key = space.stored_key(generation, key.as_key_ref());
+            let mut pipeline = Pipeline::new();
+            if let Some(ttl) = ttl {
+                pipeline.cmd("MULTI");
+                let set = pipeline.cmd("SET").arg(&stored_key).arg(0);
+                set.arg("PX").arg(ttl.max(1)).arg("NX");
+            }
+            pipeline.cmd("INCRBY").arg(&stored_key).arg(delta);
+            if ttl.is_some() {
+                pipeline.cmd("EXEC");
+            }
+            Request::Commands(pipeline)
+        });
+        let mut values = answers.await?.values;
+        let sum = match values.pop() {
+            // Those of the transaction, of which the sum is the last.
+            Some(Value::Array(mut values)) => values.pop(),
+            // A transaction that was not carried out, because one of its commands was refused at once.
+            Some(aborted @ Value::ServerError(_)) => {
+                let refused = |value: &Value| matches!(value, Value::ServerError(_));
+                Some(values.into_iter().find(refused).unwrap_or(aborted))
+            }
+            sum => sum,
+        };
+        match sum {
+            Some(Value::ServerError(error)) => Err(match error.details() {
+                Some(details) if details.contains("not an integer") => {
+                    Error::new(ErrorKind::WrongType, "the key holds a value, not a counter")
+                }
+                Some(details) if details.contains("overflow") => Error::new(
+                    ErrorKind::Overflow,
+                    "the counter would leave the range of i64",
+                ),
+                _ => errors::refused(&error),
+            }),
+            sum => reply::integer(&sum.ok_or_else(errors::unexpected)?),
+        }
+    }
+}
+
+/// How many milliseconds an entry has left; 0 where it has ended, `None` where it never ends.
+fn ttl(entry: &Entry, now: Timestamp) -> Option<u64> {
+    let left = entry.remaining(now)?;
+    // An end is a number of 48 bits.
+    Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+}
