@@ -60,7 +60,7 @@ pub use self::{
     error::{Error, ErrorKind, Result},
     http::{CacheBody, CacheControl, CacheLayer, CacheService, ResponseFuture, SetCookie},
     key::{Key, KeyRef, KeySpace},
-    settings::{BackendKind, ConnectMode, Secret, Settings},
+    settings::{BackendKind, ConnectMode, RedisSettings, Secret, Settings},
 };
 #[cfg(feature = "memory")]
 pub use backend::{Memory, MemoryBuilder};

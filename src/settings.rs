@@ -6,6 +6,7 @@ mod layers;
 mod nearest;
 mod parse;
 mod read;
+mod redis;
 mod secret;
 mod table;
 
@@ -15,6 +16,7 @@ use figment::Figment;
 
 pub use backend_kind::BackendKind;
 pub use connect_mode::ConnectMode;
+pub use redis::RedisSettings;
 pub use secret::Secret;
 
 use crate::{CodecKind, MemoryPolicy, Result};
@@ -43,6 +45,18 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_BREAKER_FAILURES` | `5` | After how many failures in a row the server is left alone for a while. |
 /// | `CACHE_BREAKER_DELAY` | `1s` | How often it is asked for a sign of life then: a whole number with `ms` or `s`. |
 /// | `CACHE_CONNECT` | `eager` | Whether a server that cannot be reached at start-up is an error (`eager`) or an outage (`lazy`). |
+/// | `CACHE_REDIS_URL` | unset | Where `redis` is: `redis://user:password@host:6379/0`, `rediss://…`, `unix:///path?db=0`; secret. |
+/// | `CACHE_REDIS_HOST` | `127.0.0.1` | The server's name or address; this and the next, or the URL. |
+/// | `CACHE_REDIS_PORT` | `6379` | The server's port. |
+/// | `CACHE_REDIS_DATABASE` | `0` | The number of the database. |
+/// | `CACHE_REDIS_USERNAME` | unset | The user that the server's ACL knows, also beside a URL. |
+/// | `CACHE_REDIS_PASSWORD` | unset | The user's password, also beside a URL; secret. |
+/// | `CACHE_REDIS_SOCKET` | unset | The path of a Unix socket, in place of host and port. |
+/// | `CACHE_REDIS_TLS` | `false` | Whether the connection is by TLS. |
+/// | `CACHE_REDIS_CA_FILE` | unset | The certificates of the authorities that the server's may be of, in place of this machine's. |
+/// | `CACHE_REDIS_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |
+/// | `CACHE_REDIS_CLIENT_KEY_FILE` | unset | That certificate's private key. |
+/// | `CACHE_REDIS_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
@@ -115,6 +129,8 @@ pub struct Settings {
     pub breaker_delay: Duration,
     /// What happens at start-up when it cannot be reached (`CACHE_CONNECT`).
     pub connect: ConnectMode,
+    /// How to get to a Redis or Valkey server (`CACHE_REDIS_*`).
+    pub redis: RedisSettings,
 }
 
 impl Settings {
@@ -218,6 +234,7 @@ impl Default for Settings {
             breaker_failures: 5,
             breaker_delay: Duration::from_secs(1),
             connect: ConnectMode::Eager,
+            redis: RedisSettings::default(),
         }
     }
 }

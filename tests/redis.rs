@@ -23,6 +23,8 @@ async fn suite(start: impl AsyncFn() -> Redis) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_plain_server_passes() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     suite(async || Redis::builder(server.url()).connect().await.unwrap()).await;
 }

@@ -1,5 +1,7 @@
 use super::{Cache, CacheBuilder};
 use crate::{BackendKind, Null, Result, Settings};
+#[cfg(feature = "redis")]
+use crate::{ConnectMode, Redis, RedisBuilder, RedisSettings};
 
 impl Cache {
     /// A cache as the environment says: [`Settings::load`], then [`from_settings`](Self::from_settings). In memory when
@@ -42,7 +44,7 @@ impl Cache {
     /// # }
     /// ```
     pub async fn from_settings(settings: &Settings) -> Result<Self> {
-        Ok(backend(settings)?.with_settings(settings).build())
+        Ok(backend(settings).await?.with_settings(settings).build())
     }
 }
 
@@ -70,7 +72,7 @@ impl CacheBuilder {
     }
 }
 
-fn backend(settings: &Settings) -> Result<CacheBuilder> {
+async fn backend(settings: &Settings) -> Result<CacheBuilder> {
     match settings.backend {
         BackendKind::Null => {
             if !settings.no_null_warning {
@@ -81,8 +83,9 @@ fn backend(settings: &Settings) -> Result<CacheBuilder> {
             Ok(Cache::builder(Null))
         }
         BackendKind::Memory => memory(settings),
+        BackendKind::Redis => redis(settings).await,
         // The settings refuse a backend that this build does not have.
-        BackendKind::Redis | BackendKind::Aerospike => Err(crate::Error::new(
+        BackendKind::Aerospike => Err(crate::Error::new(
             crate::ErrorKind::Unsupported,
             "not connected yet",
         )),
@@ -104,5 +107,53 @@ fn memory(settings: &Settings) -> Result<CacheBuilder> {
 fn memory(_: &Settings) -> Result<CacheBuilder> {
     let message =
         "CACHE_TYPE=memory needs the feature \"memory\" of larder, which is off in this build";
+    Err(crate::Error::new(crate::ErrorKind::Settings, message))
+}
+
+#[cfg(feature = "redis")]
+async fn redis(settings: &Settings) -> Result<CacheBuilder> {
+    let ConnectMode::Eager = settings.connect else {
+        return Ok(Cache::builder(
+            redis_builder(&settings.redis).connect_lazily()?,
+        ));
+    };
+    Ok(Cache::builder(
+        redis_builder(&settings.redis).connect().await?,
+    ))
+}
+
+#[cfg(feature = "redis")]
+fn redis_builder(settings: &RedisSettings) -> RedisBuilder {
+    let mut builder = match &settings.url {
+        Some(url) => Redis::builder(url.expose()),
+        None => Redis::builder("redis://127.0.0.1")
+            .host(&settings.host)
+            .port(settings.port)
+            .database(settings.database)
+            .tls(settings.tls),
+    };
+    if let Some(path) = &settings.socket {
+        builder = builder.socket(path);
+    }
+    if let Some(name) = &settings.username {
+        builder = builder.username(name);
+    }
+    if let Some(password) = &settings.password {
+        builder = builder.password(password.expose());
+    }
+    if let Some(path) = &settings.ca_file {
+        builder = builder.ca(path);
+    }
+    if let (Some(certificate), Some(key)) = (&settings.client_cert_file, &settings.client_key_file)
+    {
+        builder = builder.client_certificate(certificate, key);
+    }
+    builder.connect_timeout(settings.connect_timeout)
+}
+
+#[cfg(not(feature = "redis"))]
+async fn redis(_: &Settings) -> Result<CacheBuilder> {
+    let message =
+        "CACHE_TYPE=redis needs the feature \"redis\" of larder, which is off in this build";
     Err(crate::Error::new(crate::ErrorKind::Settings, message))
 }

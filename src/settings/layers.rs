@@ -9,9 +9,7 @@ use figment::{
 };
 
 use super::{
-    Settings,
-    nearest::nearest,
-    read,
+    Settings, read,
     table::{self, CONFIG, PREFIX, SECTIONS, by_variable},
 };
 use crate::Result;
@@ -90,8 +88,7 @@ fn unknown(name: &str, origin: &str) -> Option<String> {
     if !name.starts_with(PREFIX) {
         return None;
     }
-    let variables = table::all().map(|setting| setting.variable).chain([CONFIG]);
-    let (known, edits) = nearest(name, variables)?;
+    let (known, edits) = table::meant(name)?;
     if SECTIONS.iter().any(|section| name.starts_with(section)) {
         return Some(format!(
             "{name} is not a setting of larder (set in {origin}); did you mean {known}?"

@@ -78,6 +78,10 @@ pub(super) fn at_least_one(text: &str) -> Result<u64, Refusal> {
     }
 }
 
+pub(super) fn port(text: &str) -> Result<u16, Refusal> {
+    u16::try_from(at_least_one(text)?).map_err(|_| Refusal::Malformed)
+}
+
 /// A number of times.
 pub(super) fn times(text: &str) -> Result<u32, Refusal> {
     u32::try_from(at_least_one(text)?).map_err(|_| Refusal::Malformed)

@@ -9,9 +9,8 @@ use figment::{
 
 use super::{
     Settings,
-    nearest::nearest,
     parse::Refusal,
-    table::{self, Form, Setting, by_variable},
+    table::{self, Form, PREFIX, Setting, by_variable},
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -78,9 +77,11 @@ impl Reader<'_> {
             }
             let lower = key.to_ascii_lowercase();
             let bare = lower.strip_prefix("cache_").unwrap_or(&lower);
-            let known: Vec<String> = table::all().map(Setting::key).collect();
-            let hint = nearest(bare, known.iter().map(String::as_str))
-                .map_or_else(String::new, |(known, _)| format!("; did you mean {known}?"));
+            let variable = format!("{PREFIX}{}", bare.to_ascii_uppercase());
+            let meant = table::meant(&variable).and_then(|(known, _)| by_variable(known));
+            let hint = meant.map_or_else(String::new, |known| {
+                format!("; did you mean {}?", known.key())
+            });
             self.problems
                 .push(format!("{key:?} is not a setting of larder ({set}){hint}"));
         }
@@ -190,6 +191,15 @@ impl Reader<'_> {
                 .flatten()
                 .collect(),
         };
+        self.problems.extend(found);
+
+        // A default that somebody wrote down contradicts nothing: the file that shows all of them is full of these.
+        let set = |variable: &'static str| {
+            let text = by_variable(variable).map(|setting| (self.text(setting), setting.default));
+            !self.wrong.contains(&variable)
+                && matches!(text, Some((Ok(Some(text)), default)) if default != Some(&*text))
+        };
+        let found = settings.redis.contradictions(set);
         self.problems.extend(found);
     }
 

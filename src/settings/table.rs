@@ -2,10 +2,12 @@
 
 use super::{
     BackendKind, ConnectMode, Secret, Settings,
+    nearest::nearest,
     parse::{
         Refusal, at_least_one, bytes, codec, duration, flag, memory_policy, seconds,
         seconds_or_never, times,
     },
+    redis,
 };
 use crate::CodecKind;
 
@@ -58,7 +60,17 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
     TABLES.iter().copied().flatten()
 }
 
-static TABLES: [&[Setting]; 1] = [&SETTINGS];
+static TABLES: [&[Setting]; 2] = [&SETTINGS, &redis::SETTINGS];
+
+/// The variable that was surely meant by a name that is another program's, or else the nearest, and how many edits away
+/// it is.
+pub(super) fn meant(name: &str) -> Option<(&'static str, usize)> {
+    let mut elsewhere = redis::OTHER_NAMES.iter();
+    match elsewhere.find(|(other, _)| *other == name) {
+        Some((_, ours)) => Some((ours, 0)),
+        None => nearest(name, all().map(|setting| setting.variable).chain([CONFIG])),
+    }
+}
 
 static SETTINGS: [Setting; 16] = [
     Setting {

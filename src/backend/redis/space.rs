@@ -194,7 +194,7 @@ mod tests {
         let spaces = Spaces::default();
         let key = Key::new("shop", None, "user:7");
         let counter = spaces.of(&key).counter_key(&key);
-        assert_eq!(counter.escape_ascii().to_string(), "shop:i604");
+        assert_eq!(counter.escape_ascii().to_string(), "shop:i448");
         assert_eq!(spaces.named("shop").counter_key(&key), counter);
     }
 
