@@ -39,6 +39,70 @@ const NAME: &str = "redis";
 const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 
 /// Keeps entries on a Redis or Valkey server, for every process that uses it.
+///
+/// One connection serves everybody in the process. It speaks RESP3 (Redis 6 or later), is made when it is first needed
+/// and made anew when it broke; in between verbs fail at once, with at most half a second from one attempt to connect
+/// to the next. A [`Cache`](crate::Cache) bounds how long it waits for an answer; the backend by itself gives up after
+/// ten seconds of silence.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> larder::Result<()> {
+/// use larder::{Cache, Redis};
+///
+/// let cache = Cache::new(Redis::builder("redis://127.0.0.1").connect().await?);
+/// cache.put("answer", 42).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What is on the server
+///
+/// | Key | Holds |
+/// |---|---|
+/// | `namespace:GGGGGGGG:name` | An entry: 24 bytes of version, codec and times, then the payload. Its TTL is the server's too. |
+/// | the same, for a counter | The bare number, as `INCRBY` leaves it. Other programs may read it. |
+/// | `namespace:generation` | The eight letters `GGGGGGGG` that stand in the keys of all live entries; clearing replaces them. |
+/// | `namespace:i0` … `namespace:i1023` | How often keys were deleted, by a hash of the key. A load ends in vain when it rose meanwhile. |
+///
+/// Everything under `namespace:` belongs to larder. The key costs 10 bytes beside the namespace and the name.
+///
+/// # What a verb costs
+///
+/// Every verb is one round trip: the marker is asked for together with the key, and where somebody cleared the namespace
+/// since it was asked last, the verb is done again. Two round trips are the reading of a counter, because only the
+/// server knows its end, and the first look-up with a lease for each of the 1024 counters, which are made by it.
+/// `get_many` and the like take a namespace at a time. Clearing is one `SET`, however much there is;
+/// [`remove_expired`](crate::Backend::remove_expired) reclaims what it left that has no TTL, by `SCAN` in steps, for
+/// the namespaces that this process has used. Of those generations whose end it has not seen itself it leaves counters,
+/// which could be somebody else's.
+///
+/// # What the user must be allowed
+///
+/// The keys `namespace:*` and `get mget set getrange setrange unlink incrby pttl pexpire persist eval evalsha multi exec
+/// scan ping`, and `select` for a database other than 0:
+///
+/// ```text
+/// user app on >password ~larder:* resetchannels -@all +get +mget +set +getrange +setrange +unlink +incrby
+///     +pttl +pexpire +persist +eval +evalsha +multi +exec +scan +ping
+/// ```
+///
+/// # When the server forgets
+///
+/// * **Eviction.** Any policy is safe: a marker or counter that is evicted costs misses, and nothing stale is read. A
+///   server for caching alone is best with `allkeys-lru` or `allkeys-lfu`. With `noeviction` a full server refuses to
+///   put; deleting and clearing still work.
+/// * **A restart without data** is an empty cache.
+/// * **A restart from an older copy of the data**, or a fail-over to a replica that lags behind, loses what was
+///   written since. A connection that is new asks for the last deletion of each namespace before anything else; where
+///   the server has lost it, or a clearing, the whole namespace begins anew. Puts that were lost are not noticed: what
+///   they replaced is read again until it ends.
+///
+/// [`persistent`](crate::Capabilities::persistent) is said in this sense: entries outlive the process, and the server as
+/// far as it keeps its data.
+///
+/// Redis Cluster and Sentinel are not supported in this version.
 #[derive(Clone)]
 pub struct Redis(Arc<Shared>);
 
@@ -51,7 +115,22 @@ struct Shared {
 }
 
 impl Redis {
-    /// Sets up a backend on the server at `url`.
+    /// Sets up a backend on the server at `url`: `redis://user:password@host:6379/0`, `rediss://…` for TLS,
+    /// `unix:///path?db=0&user=name&pass=word` for a Unix socket; `valkey://` and `valkeys://` mean the same. What is
+    /// left out has its default, and the builder's methods win over the URL.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Backend, Redis};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let redis = Redis::builder("redis://cache.example").database(3).connect_lazily()?;
+    /// assert_eq!(redis.name(), "redis");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
         RedisBuilder::new(url.into())
     }

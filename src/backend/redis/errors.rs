@@ -18,6 +18,10 @@ pub(super) fn asking(error: &RedisError) -> Error {
             "the connection to the server broke",
             error,
         ),
+        RedisErrorKind::Parse => Error::new(
+            ErrorKind::Unavailable,
+            "the connection to the server broke within an answer",
+        ),
         _ => answered(error.code(), error.kind()),
     }
 }
@@ -48,6 +52,11 @@ pub(super) fn connecting(error: &RedisError, tls: bool) -> Error {
             "the server cannot be reached at the address of CACHE_REDIS_URL, or of CACHE_REDIS_HOST and \
              CACHE_REDIS_PORT, or CACHE_REDIS_SOCKET",
             error,
+        ),
+        RedisErrorKind::InvalidClientConfig => Error::new(
+            ErrorKind::Settings,
+            "the certificate of CACHE_REDIS_CLIENT_CERT_FILE and the key of CACHE_REDIS_CLIENT_KEY_FILE do not belong \
+             together",
         ),
         RedisErrorKind::RESP3NotSupported => Error::new(
             ErrorKind::Unsupported,
@@ -149,7 +158,6 @@ fn answered(code: Option<&str>, kind: RedisErrorKind) -> Error {
         ),
         _ => match kind {
             RedisErrorKind::AuthenticationFailed => return answered(Some("WRONGPASS"), kind),
-            RedisErrorKind::Parse => (ErrorKind::Backend, "the server's answer cannot be read"),
             _ => (ErrorKind::Backend, "the server refused the command"),
         },
     };
@@ -177,7 +185,9 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 fn refused_by_tls(error: &rustls::Error) -> Error {
     use rustls::Error as Tls;
     let message = match error {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+        Tls::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => {
             "the server's certificate is of an authority that this machine does not know: name its certificate by \
              CACHE_REDIS_CA_FILE"
         }
