@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use larder::{BreakerState, Cache, Redis as Backend};
 use support_outages::{Load, Report};
-use support_servers::{Link, Proxy, Redis};
+use support_servers::{Link, Proxy, Redis, redis_cli};
 
 /// The default.
 const TIMEOUT: Duration = Duration::from_millis(250);
@@ -146,33 +146,22 @@ async fn the_password_is_changed() {
         return;
     };
     let cache = cache(&redis.url()).await;
-    let password = |password: &str| {
-        let given = if password == "right" {
-            "wrong"
-        } else {
-            "right"
-        };
-        let url = redis.url_as(&format!(":{given}@"));
-        for command in [
-            ["config", "set", "requirepass", password],
-            ["client", "kill", "type", "normal"],
+    // The connection that there is stays what it is until it is cut.
+    let change = |old: &str, new: &str| {
+        for (password, command) in [
+            (old, ["config", "set", "requirepass", new]),
+            (new, ["client", "kill", "type", "normal"]),
         ] {
-            let given = if command[0] == "config" {
-                given
-            } else {
-                password
-            };
-            let url = url.replace(":right@", &format!(":{given}@"));
-            support_servers::redis_cli(
-                &[&["-u", &url, "--no-auth-warning"], &command[..]].concat(),
-            );
+            let url = redis.url_as(&format!("default:{password}@"));
+            let output = redis_cli(&[&["-u", &url, "--no-auth-warning"], &command[..]].concat());
+            assert!(output.status.success(), "{output:?}");
         }
     };
     let report = outage(
         "another password, then the right one",
         cache,
-        async || password("wrong"),
-        async || password("right"),
+        async || change("right", "wrong"),
+        async || change("wrong", "right"),
     );
     let report = report.await;
     survived(&report);
