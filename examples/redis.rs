@@ -19,7 +19,9 @@ async fn item(Path(id): Path<u64>) -> (CacheControl, String) {
 async fn price(cache: Cache, Path(id): Path<u64>) -> Result<String, String> {
     let load = || async { Ok::<_, Error>(format!("price of {id}, loaded by {}\n", process::id())) };
     let price = cache.get_or_load(format!("price:{id}"), load).await;
-    price.map(|price| (*price).clone()).map_err(|error| error.to_string())
+    price
+        .map(|price| (*price).clone())
+        .map_err(|error| error.to_string())
 }
 
 /// Counted by all of them together.
@@ -44,7 +46,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    println!("Process {} listens. Try these here and at the other:", process::id());
+    println!(
+        "Process {} listens. Try these here and at the other:",
+        process::id()
+    );
     println!("  curl -i {url}/items/7            # made once, by whichever was asked first");
     println!("  curl -i -X POST {url}/items/7    # ends it everywhere");
     println!("  curl {url}/prices/7              # loaded once");

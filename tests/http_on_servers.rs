@@ -31,7 +31,9 @@ impl Pair {
         let server = Redis::start()?;
         let cache = async || {
             let backend = RedisBackend::builder(server.url()).connect().await.unwrap();
-            Cache::builder(backend).hash_key(b"the same everywhere").build()
+            Cache::builder(backend)
+                .hash_key(b"the same everywhere")
+                .build()
         };
         let (one, other) = (cache().await, cache().await);
         Some(Self {
@@ -47,7 +49,10 @@ impl Pair {
         let (process, pair) = (std::process::id(), PAIRS.fetch_add(1, Ordering::Relaxed));
         let namespace = format!("pair-{process}-{pair}");
         let cache = async || {
-            let backend = AerospikeBackend::builder(server.hosts()).connect().await.unwrap();
+            let backend = AerospikeBackend::builder(server.hosts())
+                .connect()
+                .await
+                .unwrap();
             let cache = Cache::builder(backend).namespace(&namespace);
             // The server of a test run may be a busy one.
             let cache = cache.backend_timeout(Duration::from_secs(1));
@@ -178,7 +183,11 @@ async fn variants_are_shared(pair: Pair) {
     }
     other.get_with("/", &[("accept-language", "fr")]).await;
     pair.other.flush().await;
-    for (app, language, body) in [(&other, "de", "de 1"), (&other, "en", "en 2"), (&one, "fr", "fr 1")] {
+    for (app, language, body) in [
+        (&other, "de", "de 1"),
+        (&other, "en", "en 2"),
+        (&one, "fr", "fr 1"),
+    ] {
         let hit = app.get_with("/", &[("accept-language", language)]).await;
         assert!(hit.is_hit(), "{language}: {}", hit.told());
         assert_eq!(hit.text(), body);
@@ -224,7 +233,10 @@ async fn what_one_stored_is_revalidated_by_the_other(pair: Pair) {
     pair.one.flush().await;
     tokio::time::sleep(Duration::from_millis(2_100)).await;
     let validated = other.get("/").await;
-    assert_eq!(other.origin.last_header("if-none-match").as_deref(), Some("\"tag\""));
+    assert_eq!(
+        other.origin.last_header("if-none-match").as_deref(),
+        Some("\"tag\"")
+    );
     assert_eq!(validated.text(), "1");
     pair.other.flush().await;
     assert!(one.get("/").await.is_hit());
@@ -436,13 +448,15 @@ async fn a_value_loaded_before_a_delete_elsewhere_is_not_kept(pair: Pair) {
 
 async fn values_loaded_before_a_delete_elsewhere_are_not_kept(pair: Pair) {
     let other = pair.other.clone();
-    let loaded = pair.one.get_or_load_many(["a", "b", "c"], |missing: Vec<&str>| {
-        let other = other.clone();
-        async move {
-            other.delete("b").await.unwrap();
-            Ok::<_, std::io::Error>(missing.iter().map(|_| Some(1)).collect())
-        }
-    });
+    let loaded = pair
+        .one
+        .get_or_load_many(["a", "b", "c"], |missing: Vec<&str>| {
+            let other = other.clone();
+            async move {
+                other.delete("b").await.unwrap();
+                Ok::<_, std::io::Error>(missing.iter().map(|_| Some(1)).collect())
+            }
+        });
     assert_eq!(loaded.await.unwrap().iter().flatten().count(), 3);
     let kept = pair.other.get_many::<i32>(["a", "b", "c"]).await.unwrap();
     assert_eq!(kept, [Some(1), None, Some(1)]);
@@ -461,7 +475,10 @@ async fn a_value_put_elsewhere_while_loading_stays(pair: Pair) {
 async fn counters_count_together(pair: Pair) {
     for round in 0..20 {
         assert_eq!(pair.one.increment("hits", 1).await.unwrap(), 2 * round + 1);
-        assert_eq!(pair.other.increment("hits", 1).await.unwrap(), 2 * round + 2);
+        assert_eq!(
+            pair.other.increment("hits", 1).await.unwrap(),
+            2 * round + 2
+        );
     }
 }
 

@@ -143,7 +143,9 @@ async fn the_authority_is_unknown_or_the_host_another() {
     let wrong = Redis::builder(server.url()).ca(other.certificates().ca().display().to_string());
     fails(wrong, ErrorKind::Unavailable, "CACHE_REDIS_CA_FILE").await;
     let ca = server.certificates().ca().display().to_string();
-    let elsewhere = Redis::builder(server.url()).ca(ca).host("localhost.localdomain");
+    let elsewhere = Redis::builder(server.url())
+        .ca(ca)
+        .host("localhost.localdomain");
     let error = elsewhere.connect().await.unwrap_err();
     // Not every machine has the name.
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

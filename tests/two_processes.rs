@@ -75,7 +75,12 @@ struct Process {
 impl Process {
     fn start(name: &str, redis: &Redis) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["a_process_of_its_own", "--exact", "--ignored", "--nocapture"])
+            .args([
+                "a_process_of_its_own",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(NAME, name)
             .env("CACHE_TYPE", "redis")
             .env("CACHE_REDIS_URL", redis.url())
@@ -93,13 +98,18 @@ impl Process {
     /// What `Cache-Status` says, and the body.
     fn ask(&self, method: &str, path: &str, language: &str) -> (String, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let fields = format!("host: shop.example\r\naccept-language: {language}\r\nconnection: close");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let fields =
+            format!("host: shop.example\r\naccept-language: {language}\r\nconnection: close");
         write!(stream, "{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n").unwrap();
         let mut answer = String::new();
         std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let told = head.lines().find_map(|line| line.strip_prefix("cache-status: "));
+        let told = head
+            .lines()
+            .find_map(|line| line.strip_prefix("cache-status: "));
         (told.unwrap_or_default().to_owned(), body.to_owned())
     }
 
@@ -144,7 +154,9 @@ fn two_processes_share_responses_invalidations_and_values() {
         assert!(!told.contains("; hit"), "{language}: {told}: {body}");
     }
 
-    let visits: Vec<_> = [&a, &b, &a].map(|process| process.ask("GET", "/visits", "de").1).into();
+    let visits: Vec<_> = [&a, &b, &a]
+        .map(|process| process.ask("GET", "/visits", "de").1)
+        .into();
     assert_eq!(visits, ["1", "2", "3"]);
     assert_eq!(b.ask("GET", "/name", "de").1, "b");
     assert_eq!(a.ask("GET", "/name", "de").1, "b");
