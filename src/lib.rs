@@ -5,10 +5,12 @@
 //! [`Settings`]: crate::Settings
 //! [`Memory`]: crate::Memory
 //! [`Null`]: crate::Null
+//! [`Redis`]: https://docs.rs/larder/latest/larder/struct.Redis.html
 //! [`Backend`]: crate::Backend
 //! [config/cache.toml]: crate::Settings
 //! [quickstart]: https://docs.rs/crate/larder/latest/source/examples/quickstart.rs
 //! [extractor]: https://docs.rs/crate/larder/latest/source/examples/extractor.rs
+//! [redis]: https://docs.rs/crate/larder/latest/source/examples/redis.rs
 //! [from_config]: https://docs.rs/crate/larder/latest/source/examples/from_config.rs
 //! [tower_only]: https://docs.rs/crate/larder/latest/source/examples/tower_only.rs
 //! [stack]: https://docs.rs/crate/larder/latest/source/examples/stack.rs

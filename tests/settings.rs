@@ -747,3 +747,109 @@ proptest! {
         prop_assert!(!shown(&Settings::from_figment(&figment)).contains("S3CR"));
     }
 }
+
+fn redis_error(pairs: &[(&str, &str)]) -> String {
+    Settings::from_pairs(pairs.iter().copied())
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn the_settings_of_redis_are_read() {
+    let settings = Settings::from_pairs([
+        ("CACHE_REDIS_HOST", "cache.example"),
+        ("CACHE_REDIS_PORT", "6380"),
+        ("CACHE_REDIS_DATABASE", "3"),
+        ("CACHE_REDIS_USERNAME", "app"),
+        ("CACHE_REDIS_PASSWORD", "007"),
+        ("CACHE_REDIS_TLS", "yes"),
+        ("CACHE_REDIS_CA_FILE", "/ca.pem"),
+        ("CACHE_REDIS_CLIENT_CERT_FILE", "/client.pem"),
+        ("CACHE_REDIS_CLIENT_KEY_FILE", "/client.key"),
+        ("CACHE_REDIS_CONNECT_TIMEOUT", "1500ms"),
+    ]);
+    let redis = settings.unwrap().redis;
+    assert_eq!(
+        (&*redis.host, redis.port, redis.database),
+        ("cache.example", 6380, 3)
+    );
+    assert_eq!(redis.password.as_ref().map(|it| it.expose()), Some("007"));
+    assert_eq!(redis.connect_timeout, Duration::from_millis(1500));
+    assert!(!format!("{redis:?}").contains("007"));
+}
+
+#[test]
+fn settings_of_redis_that_contradict_each_other_are_both_named() {
+    let url = ("CACHE_REDIS_URL", "redis://:s3cret@cache");
+    for (pairs, message) in [
+        (
+            &[url, ("CACHE_REDIS_PORT", "1")][..],
+            "CACHE_REDIS_URL and CACHE_REDIS_PORT are both set; the URL says it already, leave one of them out",
+        ),
+        (
+            &[("CACHE_REDIS_SOCKET", "/s"), ("CACHE_REDIS_HOST", "h")],
+            "CACHE_REDIS_SOCKET and CACHE_REDIS_HOST are both set; leave out the one that is not meant",
+        ),
+        (
+            &[("CACHE_REDIS_SOCKET", "/s"), ("CACHE_REDIS_TLS", "true")],
+            "CACHE_REDIS_SOCKET and CACHE_REDIS_TLS are both set; a Unix socket has no TLS",
+        ),
+        (
+            &[
+                ("CACHE_REDIS_TLS", "true"),
+                ("CACHE_REDIS_CLIENT_CERT_FILE", "/c"),
+            ],
+            "CACHE_REDIS_CLIENT_CERT_FILE is set and CACHE_REDIS_CLIENT_KEY_FILE is not; a certificate and its \
+             private key go together",
+        ),
+        (
+            &[("CACHE_REDIS_CA_FILE", "/c")],
+            "CACHE_REDIS_CA_FILE is for TLS, and CACHE_REDIS_TLS is not true",
+        ),
+        (
+            &[url, ("CACHE_REDIS_CA_FILE", "/c")],
+            "CACHE_REDIS_CA_FILE is for TLS, and CACHE_REDIS_URL does not begin with rediss://",
+        ),
+        (
+            &[("CACHE_REDIS_USERNAME", "app")],
+            "CACHE_REDIS_USERNAME is set and CACHE_REDIS_PASSWORD is not; a user needs a password",
+        ),
+    ] {
+        assert_eq!(redis_error(pairs), message);
+    }
+}
+
+#[test]
+fn a_default_beside_the_url_of_redis_contradicts_nothing() {
+    let settings = Settings::from_pairs([
+        ("CACHE_REDIS_URL", "rediss://cache"),
+        ("CACHE_REDIS_PORT", "6379"),
+        ("CACHE_REDIS_TLS", "false"),
+        ("CACHE_REDIS_CA_FILE", "/ca.pem"),
+        ("CACHE_REDIS_USERNAME", "app"),
+    ]);
+    assert!(settings.is_ok(), "{settings:?}");
+}
+
+#[test]
+fn a_wrong_url_of_redis_is_not_shown() {
+    assert_eq!(
+        redis_error(&[("CACHE_REDIS_URL", "http://:s3cret@cache")]),
+        "CACHE_REDIS_URL must be a URL such as redis://user:password@host:6379/0 (set in the pairs given)",
+    );
+}
+
+#[test]
+fn what_others_call_the_settings_of_redis_leads_to_ours() {
+    for (theirs, ours) in [
+        ("CACHE_REDIS_DB", "CACHE_REDIS_DATABASE"),
+        ("CACHE_REDIS_USER", "CACHE_REDIS_USERNAME"),
+        ("CACHE_REDIS_SSL", "CACHE_REDIS_TLS"),
+        ("CACHE_REDIS_PASWORD", "CACHE_REDIS_PASSWORD"),
+    ] {
+        let message = format!(
+            "{theirs} is not a setting of larder (set in the pairs given); did you mean {ours}?"
+        );
+        assert_eq!(redis_error(&[(theirs, "1")]), message);
+    }
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use larder::{
     Backend, Cache, CodecId, Entry, Key, PutMode, PutOptions, Redis as Larder, Timestamp,
 };
-use redis::{AsyncCommands, aio::ConnectionManager};
+use redis::{AsyncCommands, aio::MultiplexedConnection};
 
 use super::{
     measure::{compare, contender},
@@ -20,7 +20,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) async fn run() {
     let Some(server) = Redis::start() else { return };
     let client = redis::Client::open(server.url()).expect("the URL is one");
-    let raw = ConnectionManager::new(client).await.expect("it runs");
+    let raw = client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("it runs");
     let connected = Larder::builder(server.url()).connect().await;
     let backend: Arc<dyn Backend> = Arc::new(connected.expect("it runs"));
     let cache = Cache::builder(backend.clone()).build();
@@ -79,7 +82,8 @@ pub(crate) async fn run() {
             contender("Backend::put", move |number| {
                 let (backend, value) = (two.clone(), second.clone());
                 async move {
-                    let put = backend.put(&of(number), entry(value), PutMode::Always);
+                    let key = of(number);
+                    let put = backend.put(&key, entry(value), PutMode::Always);
                     assert!(put.await.expect("it runs"));
                 }
             }),
@@ -134,7 +138,7 @@ fn entry(value: Bytes) -> Entry {
 }
 
 /// The same values, as each of them keeps them.
-async fn fill(mut raw: ConnectionManager, backend: &dyn Backend, cache: &Cache, value: &str) {
+async fn fill(mut raw: MultiplexedConnection, backend: &dyn Backend, cache: &Cache, value: &str) {
     for number in 0..KEYS {
         let name = format!("key:{number:020}");
         let put = raw.set::<_, _, ()>(&name, value);
