@@ -12,7 +12,7 @@ mod support_servers;
 
 use std::time::Duration;
 
-use larder::{BreakerState, Cache, Redis as Backend};
+use larder::{BreakerState, Cache, Redis as Backend, Settings};
 use support_outages::{Load, Report};
 use support_servers::{Link, Proxy, Redis, redis_cli};
 
@@ -126,8 +126,13 @@ async fn stopped_and_continued() {
 async fn refusing_at_start_up() {
     let Some(redis) = Redis::start() else { return };
     redis.kill();
-    let backend = Backend::builder(redis.url()).connect_lazily().unwrap();
-    let load = Load::start(Cache::new(backend)).await;
+    let pairs = [
+        ("CACHE_TYPE", "redis"),
+        ("CACHE_REDIS_URL", &redis.url()),
+        ("CACHE_CONNECT", "lazy"),
+    ];
+    let settings = Settings::from_pairs(pairs).unwrap();
+    let load = Load::start(Cache::from_settings(&settings).await.unwrap()).await;
     load.run(FAULT).await;
     assert_eq!(load.hits(), 0);
     redis.restart_empty();

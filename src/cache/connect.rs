@@ -1,7 +1,7 @@
 use super::{Cache, CacheBuilder};
-use crate::{BackendKind, Null, Result, Settings};
+use crate::{Backend, BackendKind, ConnectMode, Null, Result, Settings};
 #[cfg(feature = "redis")]
-use crate::{ConnectMode, Redis, RedisBuilder, RedisSettings};
+use crate::{Redis, RedisBuilder, RedisSettings};
 
 impl Cache {
     /// A cache as the environment says: [`Settings::load`], then [`from_settings`](Self::from_settings). In memory when
@@ -29,7 +29,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// The backend's when it cannot be reached. The backends in process always can be.
+    /// The backend's when it cannot be reached. The backends in process always can be, and with `CACHE_CONNECT=lazy` a
+    /// server need not be there yet: everything is a miss until it is.
     ///
     /// # Examples
     ///
@@ -44,7 +45,14 @@ impl Cache {
     /// # }
     /// ```
     pub async fn from_settings(settings: &Settings) -> Result<Self> {
-        Ok(backend(settings).await?.with_settings(settings).build())
+        let cache = backend(settings).await?.with_settings(settings).build();
+        if let (ConnectMode::Lazy, Some(guard)) = (settings.connect, &cache.shared().guard) {
+            // Nobody has to wait for a server that is not there yet.
+            if let Err(error) = guard.ping().await {
+                guard.open_at_start(error);
+            }
+        }
+        Ok(cache)
     }
 }
 

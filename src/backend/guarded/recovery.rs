@@ -20,7 +20,6 @@ const END_WAIT: Duration = Duration::from_secs(5);
 
 impl Guarded {
     /// Begins open, because connecting failed with `cause`, and tries at once to reach the backend.
-    #[allow(dead_code, reason = "connecting lazily needs a backend to connect to")]
     pub(crate) fn open_at_start(&self, cause: Error) {
         self.open(&cause, None, Duration::ZERO);
     }
