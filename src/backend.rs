@@ -1,5 +1,7 @@
 //! Backends: where entries are kept. One trait, bytes in and bytes out.
 
+#[cfg(feature = "aerospike")]
+mod aerospike;
 mod arc;
 #[cfg(any(feature = "redis", feature = "aerospike"))]
 mod frame;
@@ -19,6 +21,8 @@ use async_trait::async_trait;
 
 use crate::{Entry, Error, Key, KeyRef, Result, Timestamp};
 
+#[cfg(feature = "aerospike")]
+pub use aerospike::{Aerospike, AerospikeBuilder};
 pub use guarded::BreakerState;
 pub(crate) use guarded::{GuardRules, Guarded};
 #[cfg(feature = "memory")]

@@ -64,6 +64,8 @@ pub use self::{
     key::{Key, KeyRef, KeySpace},
     settings::{BackendKind, ConnectMode, RedisSettings, Secret, Settings},
 };
+#[cfg(feature = "aerospike")]
+pub use backend::{Aerospike, AerospikeBuilder};
 #[cfg(feature = "memory")]
 pub use backend::{Memory, MemoryBuilder};
 #[cfg(feature = "redis")]
