@@ -62,7 +62,7 @@ pub use self::{
     error::{Error, ErrorKind, Result},
     http::{CacheBody, CacheControl, CacheLayer, CacheService, ResponseFuture, SetCookie},
     key::{Key, KeyRef, KeySpace},
-    settings::{BackendKind, ConnectMode, RedisSettings, Secret, Settings},
+    settings::{AerospikeSettings, BackendKind, ConnectMode, RedisSettings, Secret, Settings},
 };
 #[cfg(feature = "aerospike")]
 pub use backend::{Aerospike, AerospikeBuilder};

@@ -1,5 +1,6 @@
 //! Settings: what the environment, a file or code says about a cache, read once at start-up.
 
+mod aerospike;
 mod backend_kind;
 mod connect_mode;
 mod layers;
@@ -14,6 +15,7 @@ use std::{ffi::OsStr, time::Duration};
 
 use figment::Figment;
 
+pub use aerospike::AerospikeSettings;
 pub use backend_kind::BackendKind;
 pub use connect_mode::ConnectMode;
 pub use redis::RedisSettings;
@@ -57,6 +59,19 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_REDIS_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |
 /// | `CACHE_REDIS_CLIENT_KEY_FILE` | unset | That certificate's private key. |
 /// | `CACHE_REDIS_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
+/// | `CACHE_AEROSPIKE_HOSTS` | unset | The nodes to begin with: `host:port` or `host:tls-name:port`, several with commas between. |
+/// | `CACHE_AEROSPIKE_NAMESPACE` | `cache` | The namespace of the cluster. |
+/// | `CACHE_AEROSPIKE_SET` | unset | The set within the namespace; unset, the one without a name. |
+/// | `CACHE_AEROSPIKE_USER` | unset | The user to log in as. |
+/// | `CACHE_AEROSPIKE_PASSWORD` | unset | The user's password, a secret. |
+/// | `CACHE_AEROSPIKE_TLS` | `false` | Whether connections are encrypted. |
+/// | `CACHE_AEROSPIKE_CA_FILE` | unset | The certificates of the authorities to trust, in PEM form. |
+/// | `CACHE_AEROSPIKE_CLIENT_CERT_FILE` | unset | The certificate to show to the cluster, in PEM form. |
+/// | `CACHE_AEROSPIKE_CLIENT_KEY_FILE` | unset | The key of that certificate, in PEM form. |
+/// | `CACHE_AEROSPIKE_TIMEOUT` | `250ms` | The time for one call: a whole number with `ms` or `s`. |
+/// | `CACHE_AEROSPIKE_CONNECT_TIMEOUT` | `1s` | The time to make a connection and log in: a whole number with `ms` or `s`. |
+/// | `CACHE_AEROSPIKE_MAX_CONNS` | `256` | The most connections to one node. |
+/// | `CACHE_AEROSPIKE_SEED_ONLY` | `false` | Whether only these hosts are talked to, and not the nodes that they tell of. |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
@@ -131,6 +146,8 @@ pub struct Settings {
     pub connect: ConnectMode,
     /// How to get to a Redis or Valkey server (`CACHE_REDIS_*`).
     pub redis: RedisSettings,
+    /// Where the Aerospike cluster is, and how to talk to it (`CACHE_AEROSPIKE_*`).
+    pub aerospike: AerospikeSettings,
 }
 
 impl Settings {
@@ -235,6 +252,7 @@ impl Default for Settings {
             breaker_delay: Duration::from_secs(1),
             connect: ConnectMode::Eager,
             redis: RedisSettings::default(),
+            aerospike: AerospikeSettings::default(),
         }
     }
 }

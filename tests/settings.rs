@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cache.toml");
 
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 29] = [
     "CACHE_TYPE",
     "CACHE_DEFAULT_TIMEOUT",
     "CACHE_KEY_PREFIX",
@@ -32,6 +32,19 @@ const VARIABLES: [&str; 16] = [
     "CACHE_BREAKER_FAILURES",
     "CACHE_BREAKER_DELAY",
     "CACHE_CONNECT",
+    "CACHE_AEROSPIKE_HOSTS",
+    "CACHE_AEROSPIKE_NAMESPACE",
+    "CACHE_AEROSPIKE_SET",
+    "CACHE_AEROSPIKE_USER",
+    "CACHE_AEROSPIKE_PASSWORD",
+    "CACHE_AEROSPIKE_TLS",
+    "CACHE_AEROSPIKE_CA_FILE",
+    "CACHE_AEROSPIKE_CLIENT_CERT_FILE",
+    "CACHE_AEROSPIKE_CLIENT_KEY_FILE",
+    "CACHE_AEROSPIKE_TIMEOUT",
+    "CACHE_AEROSPIKE_CONNECT_TIMEOUT",
+    "CACHE_AEROSPIKE_MAX_CONNS",
+    "CACHE_AEROSPIKE_SEED_ONLY",
 ];
 
 fn one(variable: &str, value: &str) -> Settings {

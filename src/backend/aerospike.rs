@@ -6,10 +6,12 @@ mod error;
 mod hosts;
 mod lease;
 mod many;
+mod markers;
 mod policies;
 mod record;
 mod tls;
 mod verbs;
+mod waiting;
 
 use std::{fmt, sync::Arc};
 

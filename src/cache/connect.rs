@@ -92,11 +92,7 @@ async fn backend(settings: &Settings) -> Result<CacheBuilder> {
         }
         BackendKind::Memory => memory(settings),
         BackendKind::Redis => redis(settings).await,
-        // The settings refuse a backend that this build does not have.
-        BackendKind::Aerospike => Err(crate::Error::new(
-            crate::ErrorKind::Unsupported,
-            "not connected yet",
-        )),
+        BackendKind::Aerospike => aerospike(settings).await,
     }
 }
 
@@ -163,5 +159,46 @@ fn redis_builder(settings: &RedisSettings) -> RedisBuilder {
 async fn redis(_: &Settings) -> Result<CacheBuilder> {
     let message =
         "CACHE_TYPE=redis needs the feature \"redis\" of larder, which is off in this build";
+    Err(crate::Error::new(crate::ErrorKind::Settings, message))
+}
+
+#[cfg(feature = "aerospike")]
+async fn aerospike(settings: &Settings) -> Result<CacheBuilder> {
+    let its = &settings.aerospike;
+    let mut aerospike = crate::Aerospike::builder(its.hosts.as_deref().unwrap_or_default())
+        .namespace(&its.namespace)
+        .tls(its.tls)
+        .timeout(its.timeout)
+        .connect_timeout(its.connect_timeout)
+        .max_conns_per_node(its.max_conns)
+        .seed_only(its.seed_only);
+    if let Some(set) = &its.set {
+        aerospike = aerospike.set(set);
+    }
+    if let Some(user) = &its.user {
+        aerospike = aerospike.username(user);
+    }
+    if let Some(password) = &its.password {
+        aerospike = aerospike.password(password.expose());
+    }
+    if let Some(path) = &its.ca_file {
+        aerospike = aerospike.ca_file(path);
+    }
+    if let Some(path) = &its.client_cert_file {
+        aerospike = aerospike.client_certificate(path);
+    }
+    if let Some(path) = &its.client_key_file {
+        aerospike = aerospike.client_key(path);
+    }
+    let aerospike = match settings.connect {
+        ConnectMode::Eager => aerospike.connect().await,
+        ConnectMode::Lazy => aerospike.connect_lazily().await,
+    };
+    aerospike.map(Cache::builder)
+}
+
+#[cfg(not(feature = "aerospike"))]
+async fn aerospike(_: &Settings) -> Result<CacheBuilder> {
+    let message = "CACHE_TYPE=aerospike needs the feature \"aerospike\" of larder, which is off in this build";
     Err(crate::Error::new(crate::ErrorKind::Settings, message))
 }

@@ -1,7 +1,7 @@
 //! Every setting there is, in the order of the documentation.
 
 use super::{
-    BackendKind, ConnectMode, Secret, Settings,
+    BackendKind, ConnectMode, Secret, Settings, aerospike,
     nearest::nearest,
     parse::{
         Refusal, at_least_one, bytes, codec, duration, flag, memory_policy, seconds,
@@ -60,7 +60,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
     TABLES.iter().copied().flatten()
 }
 
-static TABLES: [&[Setting]; 2] = [&SETTINGS, &redis::SETTINGS];
+static TABLES: [&[Setting]; 3] = [&SETTINGS, &redis::SETTINGS, &aerospike::SETTINGS];
 
 /// The variable that was surely meant by a name that is another program's, or else the nearest, and how many edits away
 /// it is.
@@ -287,6 +287,7 @@ mod tests {
             ..Settings::default()
         };
         settings.key_prefix.clear();
+        settings.aerospike.namespace.clear();
         for setting in all() {
             let Some(default) = setting.default else {
                 continue;

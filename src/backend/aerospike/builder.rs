@@ -103,15 +103,15 @@ impl AerospikeBuilder {
         self
     }
 
-    /// The certificate to show to the cluster, and the file with its key, both in PEM form
-    /// (`CACHE_AEROSPIKE_CLIENT_CERT_FILE`, `CACHE_AEROSPIKE_CLIENT_KEY_FILE`).
-    pub fn client_certificate(
-        mut self,
-        certificate: impl Into<PathBuf>,
-        key: impl Into<PathBuf>,
-    ) -> Self {
-        self.certificate = Some(certificate.into());
-        self.key = Some(key.into());
+    /// The file with the certificate to show to the cluster, in PEM form (`CACHE_AEROSPIKE_CLIENT_CERT_FILE`).
+    pub fn client_certificate(mut self, path: impl Into<PathBuf>) -> Self {
+        self.certificate = Some(path.into());
+        self
+    }
+
+    /// The file with the key of that certificate, in PEM form (`CACHE_AEROSPIKE_CLIENT_KEY_FILE`).
+    pub fn client_key(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key = Some(path.into());
         self
     }
 
@@ -299,7 +299,8 @@ impl AerospikeBuilder {
                     ));
                 }
             };
-            policy.tls_policy = Some(tls::policy(ca, certificate)?);
+            let tls = tls::policy(ca, certificate);
+            policy.tls_policy = Some(tls.map_err(|error| error.on("aerospike", "connect"))?);
         } else if self.ca_file.is_some() || self.certificate.is_some() || self.key.is_some() {
             return Err(wrong(
                 "certificates are set for Aerospike, and CACHE_AEROSPIKE_TLS is not true",

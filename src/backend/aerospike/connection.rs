@@ -1,36 +1,29 @@
 //! The client, how it asks, and the generations of namespaces.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
-    task::Poll,
     time::Duration,
 };
 
 use aerospike::{
-    Bin, Bins, Client, GenerationPolicy, Record, RecordExistsAction, ResultCode, Value,
-    WritePolicy, operations::Operation, policy::AdminPolicy,
+    Bin, Bins, Client, Record, Value, WritePolicy, operations::Operation, policy::AdminPolicy,
 };
 use tokio::{
     runtime::Handle,
     sync::{Mutex, OnceCell},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
     super::{
         frame::{self, Versions},
-        generation::{Generation, Marker, Namespace, Namespaces},
+        generation::Namespaces,
     },
-    error::{Failure, is_busy, is_refusal},
-    policies::{Policies, Write},
-    record::BIN,
+    error::{Failure, is_refusal},
+    policies::Policies,
+    waiting::patiently,
 };
-use crate::{Error, ErrorKind, Key, Result};
-
-/// How often a verb is done again because its namespace is cleared meanwhile, or others write to its key.
-pub(super) const ATTEMPTS: usize = 16;
+use crate::{Error, ErrorKind, Result};
 
 /// `max-record-size` where the server does not say.
 const RECORD_SIZE: usize = 1 << 20;
@@ -52,7 +45,7 @@ pub(super) struct Connection {
     pub(super) versions: Versions,
     pub(super) namespaces: Namespaces,
     /// Held while a namespace is cleared, so that this process sees its own clearings in their order.
-    clearing: Mutex<()>,
+    pub(super) clearing: Mutex<()>,
     /// The largest payload; empty until the server was asked.
     largest: OnceCell<usize>,
 }
@@ -188,129 +181,6 @@ impl Connection {
         record.saturating_sub(RECORD_OVERHEAD + self.set.len() + frame::OVERHEAD)
     }
 
-    /// Does `act` with the record of `key`, and asks for the generation of its namespace in the same moment. Where that
-    /// turns out to be another than was known, it is done again: what was done to a record that nobody can reach does
-    /// not matter.
-    pub(super) async fn keyed<T, F>(
-        &self,
-        operation: &'static str,
-        key: &Key,
-        act: impl Fn(aerospike::Key, Generation) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        self.know(operation).await?;
-        let namespace = self.namespaces.of(key.as_key_ref());
-        let done = self.in_generation(&namespace, key, act).await;
-        done.map_err(|failure| self.explain(operation, failure))
-    }
-
-    async fn in_generation<T, F>(
-        &self,
-        namespace: &Namespace,
-        key: &Key,
-        act: impl Fn(aerospike::Key, Generation) -> F,
-    ) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        for _ in 0..ATTEMPTS {
-            let generation = self.generation(namespace).await?;
-            let record = self.record(namespace.stored_key(generation, key.as_key_ref()))?;
-            let marker = self.record(namespace.marker_key())?;
-            let (done, found) = join(act(record, generation), self.read(&marker)).await;
-            if self.confirm(namespace, generation, found?).await? {
-                return done;
-            }
-        }
-        Err(cleared_again_and_again().into())
-    }
-
-    /// The generation of `namespace` as it is known, or else as the server says.
-    pub(super) async fn generation(&self, namespace: &Namespace) -> Result<Generation, Failure> {
-        if let Some(known) = namespace.generation() {
-            return Ok(known);
-        }
-        let marker = self.record(namespace.marker_key())?;
-        let found = self.read(&marker).await?;
-        self.settle(namespace, found).await?;
-        let known = namespace.generation();
-        known.ok_or_else(|| cleared_again_and_again().into())
-    }
-
-    /// Whether `used` is the generation of the marker that was found. The right one is known afterwards.
-    pub(super) async fn confirm(
-        &self,
-        namespace: &Namespace,
-        used: Generation,
-        found: Option<Record>,
-    ) -> Result<bool, Failure> {
-        match namespace.compare(used, found.as_ref().and_then(letters)) {
-            Marker::Same => Ok(true),
-            Marker::Changed => Ok(false),
-            Marker::Lost => {
-                self.renew(namespace, found).await?;
-                Ok(false)
-            }
-        }
-    }
-
-    async fn settle(&self, namespace: &Namespace, found: Option<Record>) -> Result<(), Failure> {
-        let read = found.as_ref().and_then(letters).and_then(Generation::read);
-        match read.map(|generation| namespace.learn(generation)) {
-            Some(Marker::Same | Marker::Changed) => Ok(()),
-            Some(Marker::Lost) | None => self.renew(namespace, found).await,
-        }
-    }
-
-    /// Makes a new marker in the place of the one that was `found`, unless somebody else is faster.
-    async fn renew(&self, namespace: &Namespace, found: Option<Record>) -> Result<(), Failure> {
-        let key = self.record(namespace.marker_key())?;
-        let fresh = Generation::random();
-        let mut policy = self.policies.write(Write::ALWAYS);
-        match &found {
-            None => policy.record_exists_action = RecordExistsAction::CreateOnly,
-            Some(lost) => {
-                policy.generation_policy = GenerationPolicy::ExpectGenEqual;
-                policy.generation = lost.generation;
-            }
-        }
-        match self.write(&policy, &key, &marker(fresh)).await {
-            Ok(true) => {
-                namespace.begin(fresh);
-                return Ok(());
-            }
-            Ok(false) => {}
-            Err(error) if error.server_result_code() == Some(ResultCode::GenerationError) => {}
-            Err(error) => return Err(error.into()),
-        }
-        // Whatever the winner wrote, or that it is lost again, is found out by the next attempt.
-        let found = self.read(&key).await?;
-        if let Some(generation) = found.as_ref().and_then(letters).and_then(Generation::read) {
-            namespace.learn(generation);
-        }
-        Ok(())
-    }
-
-    pub(super) async fn clear(&self, name: &str) -> Result<()> {
-        self.know("clear").await?;
-        let namespace = self.namespaces.named(name);
-        let _alone = self.clearing.lock().await;
-        let fresh = Generation::random();
-        let cleared = async {
-            let key = self.record(namespace.marker_key())?;
-            let policy = self.policies.write(Write::ALWAYS);
-            self.write(&policy, &key, &marker(fresh)).await?;
-            Ok::<_, Failure>(())
-        };
-        cleared
-            .await
-            .map_err(|failure| self.explain("clear", failure))?;
-        namespace.begin(fresh);
-        Ok(())
-    }
-
     /// The client's name of the record under `stored`.
     pub(super) fn record(&self, stored: Vec<u8>) -> aerospike::Result<aerospike::Key> {
         aerospike::Key::new(
@@ -374,25 +244,6 @@ impl Drop for Connection {
     }
 }
 
-fn marker(generation: Generation) -> Bin {
-    let letters = String::from_utf8_lossy(generation.as_bytes()).into_owned();
-    Bin::new(BIN, Value::String(letters))
-}
-
-fn letters(marker: &Record) -> Option<&[u8]> {
-    match marker.bins.get(BIN) {
-        Some(Value::String(letters)) => Some(letters.as_bytes()),
-        _ => None,
-    }
-}
-
-pub(super) fn cleared_again_and_again() -> Error {
-    Error::new(
-        ErrorKind::Backend,
-        "the key or its namespace changed at every attempt",
-    )
-}
-
 /// A refusal because of what is under the key is an answer.
 fn found<T>(answer: aerospike::Result<T>) -> aerospike::Result<Option<T>> {
     match answer {
@@ -400,75 +251,4 @@ fn found<T>(answer: aerospike::Result<T>) -> aerospike::Result<Option<T>> {
         Err(error) if is_refusal(&error) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Asks again, with growing pauses, while too many others write to the same record. The server has done nothing then.
-async fn patiently<T, F>(limit: Duration, ask: impl Fn() -> F) -> aerospike::Result<T>
-where
-    F: Future<Output = aerospike::Result<T>>,
-{
-    let mut pauses = Pauses::new(limit);
-    loop {
-        match ask().await {
-            Err(error) if is_busy(&error) && pauses.next().await => {}
-            answer => return answer,
-        }
-    }
-}
-
-/// Pauses that grow and differ between those who wait.
-pub(super) struct Pauses {
-    left: Duration,
-    next: Duration,
-}
-
-impl Pauses {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self {
-            left: limit,
-            next: Duration::from_millis(1),
-        }
-    }
-
-    /// Waits, unless all the time has been waited for.
-    pub(super) async fn next(&mut self) -> bool {
-        if self.left.is_zero() {
-            return false;
-        }
-        let mut random = [0; 1];
-        // Without randomness all wait alike, which is no failure.
-        let _ = getrandom::fill(&mut random);
-        let pause = self.next.mul_f32(0.5 + f32::from(random[0]) / 256.0);
-        let pause = pause.min(self.left);
-        sleep(pause).await;
-        self.left -= pause;
-        self.next = (2 * self.next).min(Duration::from_millis(16));
-        true
-    }
-}
-
-/// Both results, of futures that run at the same time.
-async fn join<A, B>(one: impl Future<Output = A>, two: impl Future<Output = B>) -> (A, B) {
-    let (mut one, mut two) = (pin!(one), pin!(two));
-    let (mut first, mut second) = (None, None);
-    poll_fn(|context| {
-        if first.is_none()
-            && let Poll::Ready(done) = one.as_mut().poll(context)
-        {
-            first = Some(done);
-        }
-        if second.is_none()
-            && let Poll::Ready(done) = two.as_mut().poll(context)
-        {
-            second = Some(done);
-        }
-        match (first.take(), second.take()) {
-            (Some(first), Some(second)) => Poll::Ready((first, second)),
-            (one, two) => {
-                (first, second) = (one, two);
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }

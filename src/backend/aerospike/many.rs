@@ -6,8 +6,10 @@ use aerospike::{BatchOperation, BatchPolicy, Bins, Record};
 
 use super::{
     super::generation::{Generation, Namespace},
-    connection::{ATTEMPTS, Connection, Pauses, cleared_again_and_again},
+    connection::Connection,
     error::{Failure, is_busy, is_refusal},
+    markers::{ATTEMPTS, changed_at_every_attempt},
+    waiting::Pauses,
 };
 use crate::{Key, Result};
 
@@ -107,7 +109,7 @@ impl Connection {
             if !left.busy.is_empty() && !pauses.next().await {
                 return Err(left
                     .why
-                    .map_or_else(|| cleared_again_and_again().into(), Failure::from));
+                    .map_or_else(|| changed_at_every_attempt().into(), Failure::from));
             }
             attempts += usize::from(left.busy.is_empty());
             open = left.busy;
@@ -117,7 +119,7 @@ impl Connection {
         }
         match open.is_empty() {
             true => Ok(()),
-            false => Err(cleared_again_and_again().into()),
+            false => Err(changed_at_every_attempt().into()),
         }
     }
 

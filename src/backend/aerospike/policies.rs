@@ -54,11 +54,10 @@ impl Policies {
         };
         let read = ReadPolicy {
             base_policy: twice.clone(),
-            ..ReadPolicy::default()
         };
         let read_row = BatchReadPolicy {
             read_touch_ttl: ReadTouchTtl::DontReset,
-            ..BatchReadPolicy::default()
+            filter_expression: None,
         };
         let many = |base_policy| BatchPolicy {
             base_policy,

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use super::{
     super::{Backend, Capabilities, Leased, Peek, PutMode, Usage, frame, generation::Generation},
     Aerospike,
-    connection::{ATTEMPTS, Connection, cleared_again_and_again},
+    connection::Connection,
     error::{Failure, is_too_large},
     lease,
     many::Answer,
+    markers::{ATTEMPTS, changed_at_every_attempt},
     policies::{self, Write},
     record::{self, Found, TRACE},
 };
@@ -361,6 +362,6 @@ impl Connection {
                 _ => {}
             }
         }
-        Err(cleared_again_and_again().into())
+        Err(changed_at_every_attempt().into())
     }
 }
