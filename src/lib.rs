@@ -6,6 +6,7 @@
 //! [`Memory`]: crate::Memory
 //! [`Null`]: crate::Null
 //! [`Redis`]: https://docs.rs/larder/latest/larder/struct.Redis.html
+//! [`Aerospike`]: https://docs.rs/larder/latest/larder/struct.Aerospike.html
 //! [`Backend`]: crate::Backend
 //! [config/cache.toml]: crate::Settings
 //! [quickstart]: https://docs.rs/crate/larder/latest/source/examples/quickstart.rs
@@ -15,6 +16,7 @@
 //! [tower_only]: https://docs.rs/crate/larder/latest/source/examples/tower_only.rs
 //! [stack]: https://docs.rs/crate/larder/latest/source/examples/stack.rs
 //! [reverse_proxy]: https://docs.rs/crate/larder/latest/source/examples/reverse_proxy.rs
+//! [aerospike]: https://docs.rs/crate/larder/latest/source/examples/aerospike.rs
 //! [custom_backend]: https://docs.rs/crate/larder/latest/source/examples/custom_backend.rs
 //! [CONTRIBUTING.md]: https://docs.rs/crate/larder/latest/source/CONTRIBUTING.md
 //! [ARCHITECTURE.md]: https://docs.rs/crate/larder/latest/source/ARCHITECTURE.md

@@ -473,7 +473,7 @@ async fn a_counter_is_a_bare_integer_that_others_read_and_change() {
 }
 
 #[tokio::test]
-async fn a_deletion_leaves_a_trace_of_24_bytes_that_ends_by_itself() {
+async fn a_deletion_leaves_a_trace_of_25_bytes_that_ends_by_itself() {
     let Some(stage) = Stage::find().await else {
         return;
     };
@@ -487,7 +487,7 @@ async fn a_deletion_leaves_a_trace_of_24_bytes_that_ends_by_itself() {
     let Some(Value::Blob(bytes)) = stored.bins.get("v") else {
         panic!("it is a blob: {stored:?}");
     };
-    assert_eq!(bytes.len(), 24);
+    assert_eq!(bytes.len(), 25);
     close_to(stored.time_to_live(), Some(60));
     backend.close().await.unwrap();
     stage.end().await;
@@ -549,8 +549,7 @@ async fn clear_leaves_other_namespaces_other_sets_and_what_is_not_larders() {
             .unwrap();
     }
     let foreign = aerospike::Key::new("cache", stage.set.as_str(), Value::from("name")).unwrap();
-    let mut policy = WritePolicy::default();
-    policy.expiration = Expiration::Seconds(600);
+    let policy = WritePolicy::new(0, Expiration::Seconds(600));
     let bins = [Bin::new("v", Value::Int(7))];
     stage.raw.put(&policy, &foreign, &bins).await.unwrap();
 
@@ -681,8 +680,7 @@ async fn a_damaged_record_is_an_error_by_itself_and_absent_among_many() {
         panic!("the marker is a text");
     };
     let record = stage.record(&format!("shop:{generation}:damaged"));
-    let mut policy = WritePolicy::default();
-    policy.expiration = Expiration::Seconds(600);
+    let policy = WritePolicy::new(0, Expiration::Seconds(600));
     let bins = [Bin::new("v", Value::Blob(vec![0xFF; 64]))];
     stage.raw.put(&policy, &record, &bins).await.unwrap();
 

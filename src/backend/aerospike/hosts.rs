@@ -33,7 +33,9 @@ fn host(item: &str) -> Result<Host, String> {
     };
     let plain = |name: &str| !name.contains(|c: char| c.is_whitespace() || "/@[]".contains(c));
     match port {
-        Some(port) if !name.is_empty() && plain(name) && plain(tls_name) => {
+        Some(port)
+            if !name.is_empty() && plain(name) && plain(tls_name) && !item.ends_with(':') =>
+        {
             Ok(Host::new_tls(name, tls_name, port))
         }
         _ => Err(malformed()),

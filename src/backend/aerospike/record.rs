@@ -14,7 +14,7 @@ use aerospike::{
 use bytes::Bytes;
 
 use super::super::frame::{self, VERSION_LEN};
-use crate::{CodecId, Entry, Error, ErrorKind, Result, Timestamp};
+use crate::{Entry, Error, ErrorKind, Result, Timestamp};
 
 /// The name of the one bin.
 pub(super) const BIN: &str = "v";
@@ -92,8 +92,10 @@ pub(super) fn entry(entry: &Entry, version: u64) -> Bin {
 /// The bin of what was deleted.
 pub(super) fn deleted(version: u64) -> Bin {
     let past = Timestamp::from_millis(0);
-    let never = Entry::new(CodecId::RAW, Bytes::new(), past).with_expires_at(Some(past));
-    entry(&never, version)
+    entry(
+        &Entry::counter(0, past).with_expires_at(Some(past)),
+        version,
+    )
 }
 
 pub(super) fn counter(value: i64) -> Bin {
@@ -114,7 +116,7 @@ pub(super) fn said_live(record: &Record) -> bool {
 /// Gives the entry another end, and leaves everything else as it is.
 pub(super) fn end_after(ttl: Option<Duration>, now: Timestamp) -> Operation {
     use operations::bitwise::{BitPolicy, set};
-    let ending = Entry::new(CodecId::RAW, Bytes::new(), now).with_ttl(ttl, now);
+    let ending = Entry::counter(0, now).with_ttl(ttl, now);
     let (start, len) = (EXPIRY.0 - VERSION_LEN, EXPIRY.1);
     let end = ending.to_bytes()[start..start + len].to_vec();
     let policy = BitPolicy::default();
@@ -252,7 +254,7 @@ mod tests {
     #[test]
     fn the_expiry_is_where_the_server_looks_for_it() {
         let end = Timestamp::from_millis(0x0102_0304_0506);
-        let ending = Entry::new(CodecId::RAW, "payload", end).with_expires_at(Some(end));
+        let ending = Entry::counter(7, end).with_expires_at(Some(end));
         let bytes = frame::frame(&ending, u64::MAX);
         assert_eq!(bytes[EXPIRY.0..][..EXPIRY.1], [1, 2, 3, 4, 5, 6]);
     }
