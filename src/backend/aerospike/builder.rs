@@ -199,7 +199,14 @@ impl AerospikeBuilder {
             Some(client) => (client, true),
             None => (self.open(at_once).await?, false),
         };
-        let connection = Connection::new(client, given, self.namespace, self.set, self.timeout);
+        let connection = Connection::new(
+            client,
+            given,
+            self.namespace,
+            self.set,
+            self.timeout,
+            self.connect_timeout,
+        );
         Ok(Aerospike(connection.into()))
     }
 

@@ -36,11 +36,13 @@ pub(super) struct Connection {
     pub(super) client: Client,
     /// Whether the client was given, and is somebody else's to close.
     given: bool,
-    runtime: Handle,
+    /// Where the client's task runs, and is ended.
+    runtime: Option<Handle>,
     closed: AtomicBool,
     namespace: String,
     set: String,
     timeout: Duration,
+    connect_timeout: Duration,
     pub(super) policies: Policies,
     pub(super) versions: Versions,
     pub(super) namespaces: Namespaces,
@@ -57,15 +59,17 @@ impl Connection {
         namespace: String,
         set: String,
         timeout: Duration,
+        connect_timeout: Duration,
     ) -> Self {
         Self {
             client,
             given,
-            runtime: Handle::current(),
+            runtime: Handle::try_current().ok(),
             closed: AtomicBool::new(false),
             namespace,
             set,
             timeout,
+            connect_timeout,
             policies: Policies::new(timeout),
             versions: Versions::default(),
             namespaces: Namespaces::default(),
@@ -111,16 +115,16 @@ impl Connection {
     }
 
     /// Asks any node for `what` it tells of itself.
-    async fn info(&self, what: &str) -> Result<String, Failure> {
+    async fn info(&self, what: &str, limit: Duration) -> Result<String, Failure> {
         let policy = AdminPolicy {
             timeout: self.policies.millis(),
         };
         let commands = [what];
         // The client waits a second at least for a connection.
-        match timeout(self.timeout, self.client.info(&policy, &commands)).await {
+        match timeout(limit, self.client.info(&policy, &commands)).await {
             Ok(answer) => Ok(answer?.swap_remove(what).unwrap_or_default()),
             Err(_) => {
-                let message = format!("no answer within {:?}", self.timeout);
+                let message = format!("no answer within {limit:?}");
                 Err(Error::new(ErrorKind::Timeout, message).into())
             }
         }
@@ -128,7 +132,7 @@ impl Connection {
 
     pub(super) async fn ping(&self) -> Result<()> {
         self.open("ping")?;
-        let answer = self.info("status").await;
+        let answer = self.info("status", self.timeout).await;
         answer.map_err(|failure| self.explain("ping", failure))?;
         Ok(())
     }
@@ -148,7 +152,9 @@ impl Connection {
     }
 
     async fn ask_limits(&self) -> Result<usize, Failure> {
-        let there = self.info("namespaces").await?;
+        // The first to ask may have to make a connection.
+        let limit = self.timeout.saturating_add(self.connect_timeout);
+        let there = self.info("namespaces", limit).await?;
         let there: Vec<&str> = there.split(';').collect();
         if !there.contains(&self.namespace.as_str()) {
             let message = format!(
@@ -158,7 +164,9 @@ impl Connection {
             );
             return Err(Error::new(ErrorKind::Settings, message).into());
         }
-        let parameters = self.info(&format!("namespace/{}", self.namespace)).await?;
+        let parameters = self
+            .info(&format!("namespace/{}", self.namespace), limit)
+            .await?;
         let parameter = |name: &str| {
             let mut pairs = parameters
                 .split(';')
@@ -237,9 +245,12 @@ impl Connection {
 /// The client ends nothing when it is dropped, so somebody has to.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.given && !*self.closed.get_mut() {
+        if let Some(runtime) = &self.runtime
+            && !self.given
+            && !*self.closed.get_mut()
+        {
             let client = self.client.clone();
-            self.runtime.spawn(async move { client.close().await });
+            runtime.spawn(async move { client.close().await });
         }
     }
 }
