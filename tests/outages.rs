@@ -152,7 +152,8 @@ async fn the_password_is_changed() {
         } else {
             "right"
         };
-        let url = redis.url_as(&format!(":{given}@"));
+        // redis-cli takes an empty name for a name.
+        let url = redis.url_as(&format!("default:{given}@"));
         for command in [
             ["config", "set", "requirepass", password],
             ["client", "kill", "type", "normal"],
