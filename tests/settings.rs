@@ -535,7 +535,13 @@ fn the_examples_in_the_file_of_the_project_are_right() {
                 .unwrap_or(line)
         })
         .collect();
-    let settings = file(&uncommented.join("\n")).unwrap();
+    // A socket stands in place of a URL.
+    let (sockets, others): (Vec<_>, Vec<_>) = uncommented
+        .into_iter()
+        .partition(|line| line.starts_with("redis_socket"));
+    assert!(file(&sockets.join("\n")).unwrap().redis.socket.is_some());
+    let settings = file(&others.join("\n")).unwrap();
+    assert!(settings.redis.url.is_some() && settings.redis.client_key_file.is_some());
     assert!(settings.threshold.is_some() && settings.hash_key.is_some());
     assert!(settings.ttl_min.is_some() && settings.ttl_max.is_some());
 }

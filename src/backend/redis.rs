@@ -24,7 +24,7 @@ use super::{
     Backend, Capabilities, Leased, Peek, PutMode, Usage,
     frame::{OVERHEAD, Versions},
 };
-use crate::{Entry, ErrorKind, Key, KeyRef, Result, Timestamp};
+use crate::{Entry, Key, KeyRef, Result, Timestamp};
 
 use link::Link;
 use reclaim::Sweep;
@@ -174,10 +174,7 @@ impl Shared {
 
 /// An error with the name of the verb.
 fn named<T>(answer: Result<T>, operation: &'static str) -> Result<T> {
-    answer.map_err(|error| match error.kind() {
-        ErrorKind::Decode => error,
-        _ => error.on(NAME, operation),
-    })
+    answer.map_err(|error| error.on(NAME, operation))
 }
 
 #[async_trait]

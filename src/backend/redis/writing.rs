@@ -14,7 +14,7 @@ use super::{
     space::Space,
 };
 use crate::{
-    CodecId, Entry, Error, ErrorKind, Key, Lease, PutMode, Result, Timestamp,
+    Entry, Error, ErrorKind, Key, Lease, PutMode, Result, Timestamp,
     backend::{frame::frame, generation::Generation},
 };
 
@@ -196,8 +196,8 @@ impl Shared {
 
     pub(super) async fn touch(&self, key: &Key, left: Option<Duration>) -> Result<bool> {
         let now = Timestamp::now();
-        // Of an entry with that end, only the header is of interest.
-        let touched = Entry::new(CodecId::RAW, Bytes::new(), now).with_ttl(left, now);
+        // Of anything with that end, only the header is of interest.
+        let touched = Entry::counter(0, now).with_ttl(left, now);
         let header = touched.to_bytes();
         let script = &self.scripts.touch;
         let ttl = ttl(&touched, now).map_or_else(String::new, |ttl| ttl.to_string());
