@@ -50,10 +50,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "Process {} listens. Try these here and at the other:",
         process::id()
     );
-    println!("  curl -i {url}/items/7            # made once, by whichever was asked first");
-    println!("  curl -i -X POST {url}/items/7    # ends it everywhere");
-    println!("  curl {url}/prices/7              # loaded once");
-    println!("  curl {url}/visits                # counts on");
+    // The host is part of what a response is stored under, and each process has another port.
+    let shop = "-H 'Host: shop.example'";
+    println!("  curl -i {shop} {url}/items/7          # made once, by whichever was asked first");
+    println!("  curl -i {shop} -X POST {url}/items/7  # ends it everywhere");
+    println!("  curl {url}/prices/7                   # loaded once");
+    println!("  curl {url}/visits                     # counts on");
     axum::serve(listener, app).await?;
     Ok(())
 }

@@ -49,11 +49,11 @@ impl Shared {
             let generation = self.generation(space, &live).await?;
             let mut values = match make(generation, &live) {
                 Request::Read(mut command) => {
-                    command.arg(space.marker_key());
+                    command.arg(space.marker());
                     reply::array(live.ask(&command).await?)?
                 }
                 Request::Commands(mut pipeline) => {
-                    pipeline.cmd("GET").arg(space.marker_key());
+                    pipeline.cmd("GET").arg(space.marker());
                     live.ask_all(&pipeline).await?
                 }
             };
@@ -115,7 +115,7 @@ impl Shared {
         if losses > 0 {
             let new = Generation::random();
             let mut command = redis::cmd("SET");
-            command.arg(space.marker_key()).arg(new.as_bytes());
+            command.arg(space.marker()).arg(new.as_bytes());
             reply::was_set(&live.ask(&command).await?)?;
             space.begin(new);
             space.renewed(losses);
@@ -134,10 +134,7 @@ impl Shared {
             let new = Generation::random();
             let script = &self.scripts.agree;
             let mut command = script.call(live.number(), 1);
-            command
-                .arg(space.marker_key())
-                .arg(&seen)
-                .arg(new.as_bytes());
+            command.arg(space.marker()).arg(&seen).arg(new.as_bytes());
             let answer = live.ask(&command).await?;
             if !script.answered(live.number(), &answer) {
                 continue;
@@ -158,7 +155,7 @@ impl Shared {
         let _changing = space.changing().await;
         let (losses, new) = (space.losses(), Generation::random());
         let mut command = redis::cmd("SET");
-        command.arg(space.marker_key()).arg(new.as_bytes());
+        command.arg(space.marker()).arg(new.as_bytes());
         let Err(refused) = reply::was_set(&live.ask(&command).await?) else {
             space.begin(new);
             space.renewed(losses);
@@ -166,7 +163,7 @@ impl Shared {
         };
         // A server without room for eight bytes can still remove the marker; without one, everything is out of reach.
         let mut command = redis::cmd("UNLINK");
-        command.arg(space.marker_key());
+        command.arg(space.marker());
         reply::integer(&live.ask(&command).await?).map_err(|_| refused)?;
         Ok(())
     }

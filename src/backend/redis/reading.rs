@@ -26,8 +26,10 @@ impl Shared {
         let space = self.spaces.of(key);
         let stored_key = |generation| space.stored_key(generation, key.as_key_ref());
         let answers = self.ask(&space, |generation, _| {
-            let mut command = redis::cmd("MGET");
-            command.arg(stored_key(generation));
+            let stored_key = stored_key(generation);
+            let len = "MGET".len() + stored_key.len() + space.marker().len();
+            let mut command = Cmd::with_capacity(3, len);
+            command.arg("MGET").arg(stored_key);
             Request::Read(command)
         });
         let answers = answers.await?;

@@ -60,7 +60,7 @@ impl Shared {
             .arg("COUNT")
             .arg(STEP);
         // Asked after the keys: a generation that is not this one was over when it was found, and does not return.
-        pipeline.cmd("GET").arg(space.marker_key());
+        pipeline.cmd("GET").arg(space.marker());
         let answers = <[Value; 2]>::try_from(live.ask_all(&pipeline).await?);
         let [scanned, marker] = answers.map_err(|_| errors::unexpected())?;
         let current = reply::bytes(marker)?.as_deref().and_then(Generation::read);

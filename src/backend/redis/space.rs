@@ -27,6 +27,8 @@ const SHARDS: u16 = 1024;
 #[derive(Debug)]
 pub(super) struct Space {
     namespace: Arc<Namespace>,
+    /// The key of the marker, which every verb asks for.
+    marker: Vec<u8>,
     last: Mutex<Option<Deletion>>,
     /// How often the server was found to have forgotten deletions, and for how many of those the namespace has begun
     /// anew since.
@@ -52,6 +54,10 @@ impl Deref for Space {
 }
 
 impl Space {
+    pub(super) fn marker(&self) -> &[u8] {
+        &self.marker
+    }
+
     /// The key of the counter that deletions of `key` raise. The same in every process.
     pub(super) fn counter_key(&self, key: &Key) -> Vec<u8> {
         let hash = blake3::hash(key.encoded());
@@ -134,6 +140,7 @@ impl Spaces {
         }
         let space = known.entry(encoded.into()).or_insert_with(|| {
             Arc::new(Space {
+                marker: namespace.marker_key(),
                 namespace,
                 last: Mutex::default(),
                 losses: AtomicU64::new(0),

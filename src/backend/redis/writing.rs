@@ -165,8 +165,9 @@ impl Shared {
         let stored_key = space.stored_key(generation, key.as_key_ref());
         let (writing, version, counter) = match plan {
             Plan::Set(Writing { frame, ttl }, if_absent) => {
-                let mut command = redis::cmd("SET");
-                command.arg(stored_key).arg(&frame[..]);
+                // The rest is short.
+                let mut command = Cmd::with_capacity(6, stored_key.len() + frame.len() + 32);
+                command.arg("SET").arg(stored_key).arg(&frame[..]);
                 if let Some(ttl) = ttl {
                     // An entry that has ended is put where none is, and that is the end of it.
                     command.arg("PX").arg((*ttl).max(1));
