@@ -81,7 +81,8 @@ pub(crate) async fn run() {
             contender("Backend::put", move |number| {
                 let (backend, value) = (two.clone(), second.clone());
                 async move {
-                    let put = backend.put(&key(number), entry(value), PutMode::Always);
+                    let key = key(number);
+                    let put = backend.put(&key, entry(value), PutMode::Always);
                     assert!(put.await.expect("it runs"));
                 }
             }),
@@ -154,7 +155,8 @@ async fn put(raw: &Client, number: usize, value: String) {
     let mut policy = WritePolicy::new(0, Expiration::Seconds(3600));
     policy.record_exists_action = RecordExistsAction::Replace;
     let bins = [as_bin!("v", Value::Blob(value.into_bytes()))];
-    let put = raw.put(&policy, &raw_key(number), &bins);
+    let key = raw_key(number);
+    let put = raw.put(&policy, &key, &bins);
     put.await.expect("it runs");
 }
 
@@ -163,7 +165,8 @@ async fn fill(raw: &Client, backend: &dyn Backend, cache: &Cache, value: &str) {
     for number in 0..KEYS {
         put(raw, number, value.to_owned()).await;
         let bytes = entry(Bytes::from(value.to_owned()));
-        let put = backend.put(&key(number), bytes, PutMode::Always);
+        let key = key(number);
+        let put = backend.put(&key, bytes, PutMode::Always);
         put.await.expect("it runs");
         let hour = PutOptions::new().ttl(HOUR);
         let put = cache.put_with(name(number), value.to_owned(), hour);
