@@ -12,48 +12,12 @@ mod support_servers;
 
 use std::time::Duration;
 
-use larder::{BreakerState, Cache, Redis as Backend, Settings};
-use support_outages::{Load, Report};
+use larder::{Cache, Redis as Backend, Settings};
+use support_outages::{FAULT, Load, Report, outage, survived, was_open};
 use support_servers::{Link, Proxy, Redis, redis_cli};
-
-/// The default.
-const TIMEOUT: Duration = Duration::from_millis(250);
-
-/// How long a fault lasts.
-const FAULT: Duration = Duration::from_secs(2);
 
 async fn cache(url: &str) -> Cache {
     Cache::new(Backend::builder(url).connect().await.unwrap())
-}
-
-/// Puts load on a cache, breaks what is behind it for a while, and mends it.
-async fn outage(
-    fault: &str,
-    cache: Cache,
-    breaks: impl AsyncFnOnce(),
-    mends: impl AsyncFnOnce(),
-) -> Report {
-    let load = Load::start(cache).await;
-    load.run(Duration::from_millis(700)).await;
-    assert!(load.hits() > 0, "nothing was cached before {fault}");
-    breaks().await;
-    load.run(FAULT).await;
-    mends().await;
-    let recovered = load.recovery(Duration::from_secs(10)).await;
-    load.run(Duration::from_millis(500)).await;
-    load.end(fault, recovered).await
-}
-
-/// What holds after every fault, and that there was one.
-fn survived(report: &Report) {
-    report.is_fine(TIMEOUT);
-    assert!(report.recovered.is_some(), "it never came back: {report}");
-    assert_eq!(report.stats.breaker, BreakerState::Closed, "{report}");
-    assert_eq!(report.stats.pending_invalidations, 0, "{report}");
-}
-
-fn was_open(report: &Report) {
-    assert!(report.stats.outages > 0, "nothing was noticed: {report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

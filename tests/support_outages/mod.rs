@@ -23,7 +23,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use larder::{Cache, CacheLayer, Stats};
+use larder::{BreakerState, Cache, CacheLayer, Stats};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -272,4 +272,40 @@ impl fmt::Display for Report {
             self.longest.as_millis()
         )
     }
+}
+
+/// The default, and what the tests leave it at.
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long a fault lasts.
+pub(crate) const FAULT: Duration = Duration::from_secs(2);
+
+/// Puts load on a cache, breaks what is behind it for a while, and mends it.
+pub(crate) async fn outage(
+    fault: &str,
+    cache: Cache,
+    breaks: impl AsyncFnOnce(),
+    mends: impl AsyncFnOnce(),
+) -> Report {
+    let load = Load::start(cache).await;
+    load.run(Duration::from_millis(700)).await;
+    assert!(load.hits() > 0, "nothing was cached before {fault}");
+    breaks().await;
+    load.run(FAULT).await;
+    mends().await;
+    let recovered = load.recovery(Duration::from_secs(10)).await;
+    load.run(Duration::from_millis(500)).await;
+    load.end(fault, recovered).await
+}
+
+/// What holds after every fault, and that there was one.
+pub(crate) fn survived(report: &Report) {
+    report.is_fine(TIMEOUT);
+    assert!(report.recovered.is_some(), "it never came back: {report}");
+    assert_eq!(report.stats.breaker, BreakerState::Closed, "{report}");
+    assert_eq!(report.stats.pending_invalidations, 0, "{report}");
+}
+
+pub(crate) fn was_open(report: &Report) {
+    assert!(report.stats.outages > 0, "nothing was noticed: {report}");
 }
