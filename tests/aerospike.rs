@@ -665,6 +665,24 @@ async fn many_writers_of_one_key_wait_for_each_other() {
     stage.end().await;
 }
 
+/// The client's own pool gives a connection to whoever happens to ask when one is free.
+#[tokio::test]
+async fn more_callers_than_connections_wait_in_a_queue() {
+    let Some(stage) = Stage::find().await else {
+        return;
+    };
+    let builder = Aerospike::builder(stage.server.hosts()).set(&stage.set);
+    let builder = builder.timeout(Duration::from_secs(5));
+    let backend = builder.max_conns_per_node(4).connect().await.unwrap();
+    let name = key("name");
+    let reads = (0..2_000).map(|_| backend.get(&name));
+    for read in join_all(reads).await {
+        assert!(read.unwrap().is_none());
+    }
+    backend.close().await.unwrap();
+    stage.end().await;
+}
+
 #[tokio::test]
 async fn a_damaged_record_is_an_error_by_itself_and_absent_among_many() {
     let Some(stage) = Stage::find().await else {

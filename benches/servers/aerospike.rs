@@ -27,9 +27,12 @@ pub(crate) async fn run() {
     let hosts = server.hosts();
     let policy = ClientPolicy::default();
     let raw = Client::new(&policy, &hosts).await.expect("it runs");
-    let connected = Larder::builder(hosts).connect().await;
+    // As patient as the client: 512 calls for 100 values each are more than a quarter of a second of work.
+    let patience = Duration::from_secs(1);
+    let connected = Larder::builder(hosts).timeout(patience).connect().await;
     let backend: Arc<dyn Backend> = Arc::new(connected.expect("it runs"));
-    let cache = Cache::builder(backend.clone()).build();
+    let cache = Cache::builder(backend.clone()).backend_timeout(patience);
+    let cache = cache.build();
     let value = "x".repeat(1024);
     fill(&raw, &*backend, &cache, &value).await;
 

@@ -199,6 +199,10 @@ impl AerospikeBuilder {
             Some(client) => (client, true),
             None => (self.open(at_once).await?, false),
         };
+        let max_conns = match client.nodes().first() {
+            Some(node) if given => node.client_policy().max_conns_per_node,
+            _ => self.max_conns,
+        };
         let connection = Connection::new(
             client,
             given,
@@ -206,6 +210,7 @@ impl AerospikeBuilder {
             self.set,
             self.timeout,
             self.connect_timeout,
+            max_conns,
         );
         Ok(Aerospike(connection.into()))
     }

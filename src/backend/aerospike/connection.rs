@@ -10,7 +10,7 @@ use aerospike::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, OnceCell},
+    sync::{Mutex, OnceCell, Semaphore, SemaphorePermit},
     time::timeout,
 };
 
@@ -46,6 +46,9 @@ pub(super) struct Connection {
     pub(super) policies: Policies,
     pub(super) versions: Versions,
     pub(super) namespaces: Namespaces,
+    /// One permit for each connection to a node: who waits for one has a place in a queue, which the client's own pool
+    /// does not have.
+    gate: Semaphore,
     /// Held while a namespace is cleared, so that this process sees its own clearings in their order.
     pub(super) clearing: Mutex<()>,
     /// The largest payload; empty until the server was asked.
@@ -60,8 +63,10 @@ impl Connection {
         set: String,
         timeout: Duration,
         connect_timeout: Duration,
+        max_conns: usize,
     ) -> Self {
         Self {
+            gate: Semaphore::new(max_conns.clamp(2, Semaphore::MAX_PERMITS)),
             client,
             given,
             runtime: Handle::try_current().ok(),
@@ -112,6 +117,23 @@ impl Connection {
             let failed = Error::new(ErrorKind::Backend, "the client could not be closed");
             failed.on("aerospike", "close").caused_by(error)
         })
+    }
+
+    /// Waits until so many commands have a connection.
+    pub(super) async fn pass(&self, commands: u32) -> Result<SemaphorePermit<'_>, Failure> {
+        if let Ok(permit) = self.gate.try_acquire_many(commands) {
+            return Ok(permit);
+        }
+        match timeout(self.timeout, self.gate.acquire_many(commands)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                let message = format!(
+                    "every connection was in use for {:?}; CACHE_AEROSPIKE_MAX_CONNS is their number",
+                    self.timeout
+                );
+                Err(Error::new(ErrorKind::Timeout, message).into())
+            }
+        }
     }
 
     /// Asks any node for `what` it tells of itself.

@@ -103,7 +103,9 @@ impl Connection {
                 let read = BatchOperation::read(&self.policies.read_row, marker, Bins::All);
                 asked.rows.push(read);
             }
+            let permit = self.pass(1).await?;
             let sent = self.client.batch(policy, &mut asked.rows).await;
+            drop(permit);
             let left = self.settle_rows(asked, sent, answers).await?;
             // Keys that others write to have their time; a generation that changes has its number of attempts.
             if !left.busy.is_empty() && !pauses.next().await {

@@ -49,7 +49,9 @@ impl Connection {
             let generation = self.generation(namespace).await?;
             let record = self.record(namespace.stored_key(generation, key.as_key_ref()))?;
             let marker = self.record(namespace.marker_key())?;
+            let permit = self.pass(2).await?;
             let (done, found) = join(act(record, generation), self.read(&marker)).await;
+            drop(permit);
             if self.confirm(namespace, generation, found?).await? {
                 return done;
             }
