@@ -72,6 +72,11 @@ use connection::Connection;
 /// for that. Writes are not retried, except that those which the server turns away because too many write to one key
 /// wait for each other.
 ///
+/// A node that was cut off without dying, by the network or by being stopped, and comes back with what it held, answers
+/// by that until it has found out that its cluster went on without it: for a second or two reads may show what was put,
+/// and miss what was deleted, before it was cut off. Aerospike's available mode, the only one of the Community Edition,
+/// promises no more, and no client can see it. A node that died and was started again shows nothing old.
+///
 /// The client has a task of its own that looks after the cluster. It runs on the tokio runtime that
 /// [`connect`](AerospikeBuilder::connect) is called on, and ends with [`close`](crate::Cache::close) or when the last
 /// clone is dropped.
