@@ -220,3 +220,12 @@ async fn those_who_waited_for_a_response_that_came_too_late_do_not_run_all_at_on
     assert_eq!(app.calls(), 2);
     assert!(app.get("/").await.is_hit());
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_one_who_cannot_store() {
+    let backend = Leases::default();
+    backend.leasing(Leasing::Silent);
+    let took = all_at_once(&backend.app(slow()), 20).await;
+    let one_time_out = Duration::from_millis(250);
+    assert!(took <= one_time_out + SECOND + SECOND / 10, "{took:?}");
+}
