@@ -229,3 +229,22 @@ async fn nobody_waits_for_one_who_cannot_store() {
     let one_time_out = Duration::from_millis(250);
     assert!(took <= one_time_out + SECOND + SECOND / 10, "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_response_needs_a_lease_also_where_the_backend_can_tell_at_once_what_it_has() {
+    let backend = Leases {
+        peeks: true,
+        ..Leases::default()
+    };
+    let app = backend.app(slow());
+    let request = tokio::spawn({
+        let app = app.clone();
+        async move { app.get("/").await }
+    });
+    sleep(SECOND / 2).await;
+    backend.invalidate_elsewhere();
+    assert_eq!(request.await.unwrap().text(), "1");
+    settle().await;
+    assert_eq!(app.get("/").await.text(), "2");
+    assert!(app.get("/").await.is_hit());
+}
