@@ -248,3 +248,21 @@ async fn a_response_needs_a_lease_also_where_the_backend_can_tell_at_once_what_i
     assert_eq!(app.get("/").await.text(), "2");
     assert!(app.get("/").await.is_hit());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_loaded_without_a_lease_is_not_kept() {
+    let backend = Leases::default();
+    let cache = Cache::new(backend.clone());
+    backend.leasing(Leasing::Refused);
+    let load = || async { Ok::<_, Error>(1) };
+    assert_eq!(*cache.get_or_load("one", load).await.unwrap(), 1);
+    let load = |_: Vec<&str>| std::future::ready(Ok::<_, Error>(vec![Some(1)]));
+    cache.get_or_load_many(["many"], load).await.unwrap();
+    let kept = cache.get_many::<i32>(["one", "many"]).await.unwrap();
+    assert_eq!(kept, [None, None]);
+
+    let app = backend.app(Origin::with(&[("cache-control", "max-age=60")]));
+    app.get("/").await;
+    settle().await;
+    assert!(!app.get("/").await.is_hit());
+}

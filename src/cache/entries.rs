@@ -35,10 +35,15 @@ impl Cache {
 
     /// The live entry under the key of a load that begins, and a lease for the load where the backend gives leases.
     pub(crate) async fn fetch_leased(&self, load: &mut Load) -> Result<Option<Entry>> {
-        let found = match self.capabilities().leases {
-            true => self.lease(load).await,
-            false => self.fetch(load.key()).await,
-        };
+        if self.capabilities().leases {
+            let leased = self.lease(load).await;
+            if leased.is_err() {
+                // Whatever the reason: without a lease nobody can tell what others did meanwhile.
+                load.give_up();
+            }
+            return leased;
+        }
+        let found = self.fetch(load.key()).await;
         if found.as_ref().is_err_and(Error::is_outage) {
             load.give_up();
         }
@@ -120,7 +125,11 @@ impl Cache {
     {
         let mut known = HashMap::new();
         let found = self.fetch_leased_many(loads).await;
-        if found.as_ref().is_err_and(Error::is_outage) {
+        let leases = self.capabilities().leases;
+        if found
+            .as_ref()
+            .is_err_and(|error| leases || error.is_outage())
+        {
             loads.iter_mut().for_each(|load| load.give_up());
         }
         for (load, entry) in loads.iter().zip(found.unwrap_or_default()) {
