@@ -583,6 +583,33 @@ async fn clients_that_begin_at_one_moment_agree_on_a_generation() {
     }
 }
 
+/// Nothing is under the key again, as it was when the load began.
+#[tokio::test]
+async fn a_lease_ends_with_a_put_that_has_ended_before_the_load() {
+    let Some((_server, redis)) = start().await else {
+        return;
+    };
+    let brief = Duration::from_millis(50);
+    for name in ["always", "if absent", "if version"] {
+        let key = key(name);
+        let lease = redis.get_leased(&key).await.unwrap().lease;
+        let mode = match name {
+            "always" => PutMode::Always,
+            "if absent" => PutMode::IfAbsent,
+            _ => {
+                keep(&redis, name, "value").await;
+                PutMode::IfVersion(redis.get(&key).await.unwrap().unwrap().version())
+            }
+        };
+        let new = entry("new").with_ttl(Some(brief), Timestamp::now());
+        assert!(redis.put(&key, new, mode).await.unwrap());
+        tokio::time::sleep(2 * brief).await;
+        let late = redis.put(&key, entry("loaded"), PutMode::IfUnchanged(lease));
+        assert!(!late.await.unwrap(), "{name}");
+        assert_eq!(read(&redis, name).await, None);
+    }
+}
+
 #[tokio::test]
 async fn binary_keys_and_large_values_are_kept() {
     let Some((_server, redis)) = start().await else {

@@ -21,6 +21,10 @@ use crate::{
 /// Where the header of an entry has its end.
 const END: std::ops::Range<usize> = 10..16;
 
+/// What is put for no more milliseconds than these may have ended before a load that began earlier does, which would
+/// find the key as it was. A deletion leaves a trace in its counter, and so does such a put.
+const BRIEF: u64 = 30_000;
+
 /// What is done for an entry that is put.
 enum Plan {
     /// `SET`, or `SET NX`.
@@ -41,7 +45,18 @@ struct Writing {
     ttl: Option<u64>,
 }
 
+impl Writing {
+    fn is_brief(&self) -> bool {
+        self.ttl.is_some_and(|ttl| ttl <= BRIEF)
+    }
+}
+
 impl Plan {
+    /// Whether a command comes before its own that raises the counter.
+    fn raises(&self) -> bool {
+        matches!(self, Self::Set(writing, _) if writing.is_brief())
+    }
+
     /// Whether it takes a command under this generation. A lease names one generation and is over under another.
     fn applies(&self, generation: Generation) -> bool {
         match self {
@@ -119,6 +134,10 @@ impl Shared {
             let answers = self.ask(space, |generation, live| {
                 let mut pipeline = Pipeline::with_capacity(open.len() + 1);
                 for (_, key, plan) in &open {
+                    if plan.raises() {
+                        let counter = space.counter_key(key);
+                        pipeline.cmd("INCRBY").arg(counter).arg(step());
+                    }
                     let command = self.command(space, generation, live.number(), key, plan);
                     command.map(|command| pipeline.add_command(command));
                 }
@@ -134,6 +153,10 @@ impl Shared {
             for (place, key, plan) in open {
                 if !plan.applies(generation) {
                     continue;
+                }
+                if plan.raises() {
+                    let raised = values.next().ok_or_else(errors::unexpected)?;
+                    reply::integer(&raised)?;
                 }
                 let value = values.next().ok_or_else(errors::unexpected)?;
                 kept[place] = match plan {
@@ -183,6 +206,7 @@ impl Shared {
             }
             Plan::Remove { .. } | Plan::Refuse => return None,
         };
+        let raises = writing.ttl == Some(0) || (counter.is_none() && writing.is_brief());
         let mut command = self.scripts.put.call(connection, 2);
         command
             .arg(stored_key)
@@ -191,7 +215,11 @@ impl Shared {
             .arg(counter.map_or_else(String::new, |counter| counter.to_string()))
             .arg(&writing.frame[..])
             .arg(writing.ttl.map_or_else(String::new, |ttl| ttl.to_string()))
-            .arg(step());
+            .arg(if raises {
+                step().to_string()
+            } else {
+                String::new()
+            });
         Some(command)
     }
 
