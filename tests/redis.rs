@@ -492,16 +492,19 @@ async fn a_full_server_can_still_delete_and_clear() {
         return;
     };
     keep(&redis, "key", "value").await;
+    keep(&redis, "kept", "value").await;
     let absent = PutMode::IfUnchanged(redis.get_leased(&key("absent")).await.unwrap().lease);
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     let error = redis
         .put(&key("key"), entry("new"), PutMode::Always)
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Backend);
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("out of memory"), "{error}");
+    // What is no longer true is gone.
+    assert_eq!(read(&redis, "key").await, None);
 
-    assert!(redis.delete(&key("key")).await.unwrap());
+    assert!(redis.delete(&key("kept")).await.unwrap());
     assert!(!redis.delete(&key("absent")).await.unwrap());
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     assert!(
@@ -608,6 +611,26 @@ async fn a_lease_ends_with_a_put_that_has_ended_before_the_load() {
         assert!(!late.await.unwrap(), "{name}");
         assert_eq!(read(&redis, name).await, None);
     }
+}
+
+/// A full server refuses one write and answers everything else.
+#[tokio::test]
+async fn a_full_server_is_still_read() {
+    let Some((server, redis)) = start().await else {
+        return;
+    };
+    let cache = larder::Cache::new(redis);
+    cache.put("kept", vec![1]).await.unwrap();
+    cache.put("replaced", vec![1]).await.unwrap();
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    for _ in 0..3 {
+        let error = cache.put("replaced", vec![2]).await.unwrap_err();
+        assert!(error.to_string().contains("out of memory"), "{error}");
+        assert_eq!(cache.get("kept").await.unwrap(), Some(vec![1]));
+        // What is no longer true is gone.
+        assert_eq!(cache.get::<Vec<i32>>("replaced").await.unwrap(), None);
+    }
+    assert_eq!(cache.stats().outages, 0);
 }
 
 #[tokio::test]

@@ -93,7 +93,8 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 /// * **Eviction.** Any policy is safe: a marker or counter that is evicted costs misses, and nothing stale is read,
 ///   unless the server evicts what was put while a load of the same key was under way, before that load ends. A
 ///   server for caching alone is best with `allkeys-lru` or `allkeys-lfu`. With `noeviction` a full server refuses to
-///   put; deleting and clearing still work.
+///   put ([`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge)), and what a put would have replaced is removed; reading,
+///   deleting and clearing still work.
 /// * **A restart without data** is an empty cache.
 /// * **A restart from an older copy of the data**, or a fail-over to a replica that lags behind, loses what was
 ///   written since. A connection that is new asks for the last deletion of each namespace before anything else; where

@@ -76,17 +76,29 @@ impl Shared {
 
     pub(super) async fn put_many(&self, entries: &[(Key, Entry, PutMode)]) -> Result<Vec<bool>> {
         let mut kept = vec![false; entries.len()];
+        let mut refused = None;
         for (space, places) in self.by_space(entries.iter().map(|(key, ..)| key)) {
             let plans = places.iter().map(|&place| {
                 let (key, entry, mode) = &entries[place];
                 (key, self.plan(entry, *mode))
             });
-            let answers = self.put_in(&space, plans.collect()).await?;
+            let answers = match self.put_in(&space, plans.collect()).await {
+                Ok(answers) => answers,
+                // What those of the other namespaces replace has to go all the same.
+                Err(error) if error.kind() == ErrorKind::TooLarge => {
+                    refused = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for (place, answer) in places.into_iter().zip(answers) {
                 kept[place] = answer;
             }
         }
-        self.link.open().map(|()| kept)
+        match refused {
+            Some(error) => Err(error),
+            None => self.link.open().map(|()| kept),
+        }
     }
 
     fn plan(&self, entry: &Entry, mode: PutMode) -> Plan {
@@ -129,6 +141,8 @@ impl Shared {
         if !removed.is_empty() {
             self.delete_in(space, &removed).await?;
         }
+        let mut full = Vec::new();
+        let mut refused = None;
         // Again for those whose script the server has forgotten, by its text.
         while !open.is_empty() {
             let answers = self.ask(space, |generation, live| {
@@ -154,23 +168,40 @@ impl Shared {
                 if !plan.applies(generation) {
                     continue;
                 }
-                if plan.raises() {
-                    let raised = values.next().ok_or_else(errors::unexpected)?;
-                    reply::integer(&raised)?;
-                }
+                let raised = plan.raises().then(|| values.next());
                 let value = values.next().ok_or_else(errors::unexpected)?;
-                kept[place] = match plan {
-                    Plan::Set(..) => reply::was_set(&value)?,
-                    plan if !self.scripts.put.answered(connection, &value) => {
+                let answer = match &plan {
+                    Plan::Set(..) => match raised.flatten().as_ref().map(reply::integer) {
+                        Some(Err(error)) => Err(error),
+                        _ => reply::was_set(&value),
+                    },
+                    _ if !self.scripts.put.answered(connection, &value) => {
                         again.push((place, key, plan));
                         continue;
                     }
-                    _ => reply::any(&value)?,
+                    _ => reply::any(&value),
                 };
+                match answer {
+                    Ok(answer) => kept[place] = answer,
+                    Err(error) if error.kind() == ErrorKind::TooLarge => {
+                        if matches!(plan, Plan::Set(_, false)) {
+                            full.push(key);
+                        }
+                        refused = Some(error);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             open = again;
         }
-        self.link.open().map(|()| kept)
+        if !full.is_empty() {
+            // What is there is not the truth any more, and the server has no room for what would be.
+            self.delete_in(space, &full).await?;
+        }
+        match refused {
+            Some(error) => Err(error),
+            None => self.link.open().map(|()| kept),
+        }
     }
 
     /// The command of a plan under a generation, if it takes one.
