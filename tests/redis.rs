@@ -634,6 +634,25 @@ async fn a_full_server_is_still_read() {
 }
 
 #[tokio::test]
+async fn a_damaged_entry_among_many_costs_few_questions() {
+    let Some((server, redis)) = start().await else {
+        return;
+    };
+    let cache = larder::Cache::builder(redis).namespace("shop").build();
+    let names: Vec<_> = (0..200).map(|name| name.to_string()).collect();
+    let values = names.iter().map(|name| (name, name.clone()));
+    cache.put_many(values).await.unwrap();
+    server.cli(&["SET", &stored(&server, "77"), "foreign"]);
+    let before = commands(&server);
+    let found = cache.get_many::<String>(&names).await.unwrap();
+    for (name, value) in names.iter().zip(found) {
+        assert_eq!(value.as_ref(), Some(name).filter(|name| *name != "77"));
+    }
+    assert!(since(&server, &before)["mget"] < 20);
+    assert_eq!(cache.stats().damaged, 1);
+}
+
+#[tokio::test]
 async fn binary_keys_and_large_values_are_kept() {
     let Some((_server, redis)) = start().await else {
         return;
