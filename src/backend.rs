@@ -169,8 +169,8 @@ pub enum PutMode {
 
 /// What a backend notes of a key when a load begins, to find out when the load ends whether it comes too late.
 ///
-/// The numbers mean something to the backend that gave them only. Two leases of one key are equal where it did not
-/// change between them; the reverse need not hold.
+/// The numbers mean something to the backend that gave them only. Two leases of one key differ where it changed between
+/// them; the reverse need not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// Stands for the generation of the key's namespace, which a clearing changes.

@@ -23,7 +23,7 @@ pub enum ErrorKind {
     Decode,
     /// A counter was read as a value, or a value was used as a counter.
     WrongType,
-    /// A key or a value is over the backend's limit.
+    /// A key or a value is over the backend's limit, or over the room that is left there.
     TooLarge,
     /// A counter would leave the range of `i64`.
     Overflow,

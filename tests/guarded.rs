@@ -587,6 +587,54 @@ mod invalidations {
             assert_eq!(get(&cache, "a").await.unwrap(), None);
         });
     }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap()
+    }
+
+    /// Whoever asks in another runtime reads no more than once what was to be gone.
+    fn is_gone_in_the_next(puppet: &Puppet, cache: &Cache) {
+        puppet.release(At::Request("delete"));
+        puppet.release(At::Request("delete_many"));
+        runtime().block_on(async {
+            drop(get(cache, "a").await);
+            tokio::time::sleep(millis(1_001)).await;
+            assert_eq!(get(cache, "a").await.unwrap(), None);
+            assert_eq!(cache.stats().pending_invalidations, 0);
+        });
+    }
+
+    #[test]
+    fn a_delete_that_ends_with_its_runtime_is_done_in_the_next() {
+        let puppet = Puppet::server();
+        let cache = puppet.cache();
+        puppet.hold(At::Request("delete"));
+        let ending = runtime();
+        ending.block_on(async {
+            put_raw(&puppet.memory, "a", CodecId::JSON, b"\"old\"").await;
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.delete("a").await });
+            puppet.until_held(At::Request("delete"), 1).await;
+        });
+        drop(ending);
+        is_gone_in_the_next(&puppet, &cache);
+    }
+
+    #[test]
+    fn a_replay_that_ends_with_its_runtime_is_done_in_the_next() {
+        let puppet = Puppet::server();
+        let cache = puppet.cache();
+        puppet.hold(At::Request("delete"));
+        puppet.hold(At::Request("delete_many"));
+        runtime().block_on(async {
+            put_raw(&puppet.memory, "a", CodecId::JSON, b"\"old\"").await;
+            let dropped = tokio::time::timeout(millis(10), cache.delete("a")).await;
+            assert!(dropped.is_err());
+            puppet.until_held(At::Request("delete_many"), 1).await;
+        });
+        is_gone_in_the_next(&puppet, &cache);
+    }
 }
 
 mod at_random {

@@ -492,16 +492,19 @@ async fn a_full_server_can_still_delete_and_clear() {
         return;
     };
     keep(&redis, "key", "value").await;
+    keep(&redis, "kept", "value").await;
     let absent = PutMode::IfUnchanged(redis.get_leased(&key("absent")).await.unwrap().lease);
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     let error = redis
         .put(&key("key"), entry("new"), PutMode::Always)
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Backend);
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("out of memory"), "{error}");
+    // What is no longer true is gone.
+    assert_eq!(read(&redis, "key").await, None);
 
-    assert!(redis.delete(&key("key")).await.unwrap());
+    assert!(redis.delete(&key("kept")).await.unwrap());
     assert!(!redis.delete(&key("absent")).await.unwrap());
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     assert!(
@@ -581,6 +584,72 @@ async fn clients_that_begin_at_one_moment_agree_on_a_generation() {
             assert!(redis.contains(&key(number.to_string())).await.unwrap());
         }
     }
+}
+
+/// Nothing is under the key again, as it was when the load began.
+#[tokio::test]
+async fn a_lease_ends_with_a_put_that_has_ended_before_the_load() {
+    let Some((_server, redis)) = start().await else {
+        return;
+    };
+    let brief = Duration::from_millis(50);
+    for name in ["always", "if absent", "if version"] {
+        let key = key(name);
+        let lease = redis.get_leased(&key).await.unwrap().lease;
+        let mode = match name {
+            "always" => PutMode::Always,
+            "if absent" => PutMode::IfAbsent,
+            _ => {
+                keep(&redis, name, "value").await;
+                PutMode::IfVersion(redis.get(&key).await.unwrap().unwrap().version())
+            }
+        };
+        let new = entry("new").with_ttl(Some(brief), Timestamp::now());
+        assert!(redis.put(&key, new, mode).await.unwrap());
+        tokio::time::sleep(2 * brief).await;
+        let late = redis.put(&key, entry("loaded"), PutMode::IfUnchanged(lease));
+        assert!(!late.await.unwrap(), "{name}");
+        assert_eq!(read(&redis, name).await, None);
+    }
+}
+
+/// A full server refuses one write and answers everything else.
+#[tokio::test]
+async fn a_full_server_is_still_read() {
+    let Some((server, redis)) = start().await else {
+        return;
+    };
+    let cache = larder::Cache::new(redis);
+    cache.put("kept", vec![1]).await.unwrap();
+    cache.put("replaced", vec![1]).await.unwrap();
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    for _ in 0..3 {
+        let error = cache.put("replaced", vec![2]).await.unwrap_err();
+        assert!(error.to_string().contains("out of memory"), "{error}");
+        assert_eq!(cache.get("kept").await.unwrap(), Some(vec![1]));
+        // What is no longer true is gone.
+        assert_eq!(cache.get::<Vec<i32>>("replaced").await.unwrap(), None);
+    }
+    assert_eq!(cache.stats().outages, 0);
+}
+
+#[tokio::test]
+async fn a_damaged_entry_among_many_costs_few_questions() {
+    let Some((server, redis)) = start().await else {
+        return;
+    };
+    let cache = larder::Cache::builder(redis).namespace("shop").build();
+    let names: Vec<_> = (0..200).map(|name| name.to_string()).collect();
+    let values = names.iter().map(|name| (name, name.clone()));
+    cache.put_many(values).await.unwrap();
+    server.cli(&["SET", &stored(&server, "77"), "foreign"]);
+    let before = commands(&server);
+    let found = cache.get_many::<String>(&names).await.unwrap();
+    for (name, value) in names.iter().zip(found) {
+        assert_eq!(value.as_ref(), Some(name).filter(|name| *name != "77"));
+    }
+    assert!(since(&server, &before)["mget"] < 20);
+    assert_eq!(cache.stats().damaged, 1);
 }
 
 #[tokio::test]

@@ -126,21 +126,24 @@ impl Namespace {
 
     /// Takes note of what the server says, to a caller that asked by the generation `used`.
     pub(super) fn compare(&self, used: Generation, marker: Option<&[u8]>) -> Marker {
-        match marker.and_then(Generation::read) {
-            Some(found) if found == used => Marker::Same,
-            Some(found) => self.learn(found),
-            None => Marker::Lost,
+        let Some(found) = marker.and_then(Generation::read) else {
+            return Marker::Lost;
+        };
+        if found == used {
+            return Marker::Same;
         }
+        let mut known = self.known();
+        if known.current != Some(used) {
+            // Another answer was quicker, and which of the two is the later one cannot be told. Taking this one for it
+            // would make the other's generation one that is over, and the namespace would begin anew for nothing.
+            return Marker::Changed;
+        }
+        known.learn(found)
     }
 
     /// Takes note of a marker that was found or made on the server.
     pub(super) fn learn(&self, found: Generation) -> Marker {
-        let mut known = self.known();
-        if known.past.contains(&found) {
-            return Marker::Lost;
-        }
-        known.become_current(found);
-        Marker::Changed
+        self.known().learn(found)
     }
 
     /// Whether this process knows that `generation` was the namespace's and is no longer.
@@ -184,6 +187,14 @@ impl Namespace {
 }
 
 impl Known {
+    fn learn(&mut self, found: Generation) -> Marker {
+        if self.past.contains(&found) {
+            return Marker::Lost;
+        }
+        self.become_current(found);
+        Marker::Changed
+    }
+
     fn become_current(&mut self, generation: Generation) {
         let before = self.current.replace(generation);
         if let Some(before) = before.filter(|before| *before != generation) {
@@ -234,6 +245,21 @@ mod tests {
             Marker::Changed
         );
         assert_eq!(namespace.generation(), Some(new));
+    }
+
+    /// Two clearings by others, and answers from before each of them that are looked at in another order.
+    #[test]
+    fn answers_that_overtake_each_other_are_no_loss() {
+        let (namespace, old) = (namespace(), Generation::random());
+        let (first, second) = (Generation::random(), Generation::random());
+        namespace.begin(old);
+        for marker in [second, first] {
+            let told = namespace.compare(old, Some(marker.as_bytes()));
+            assert_eq!(told, Marker::Changed);
+        }
+        let used = namespace.generation().unwrap();
+        let told = namespace.compare(used, Some(second.as_bytes()));
+        assert_ne!(told, Marker::Lost);
     }
 
     #[test]

@@ -64,7 +64,7 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 /// | `namespace:GGGGGGGG:name` | An entry: 24 bytes of version, codec and times, then the payload. Its TTL is the server's too. |
 /// | the same, for a counter | The bare number, as `INCRBY` leaves it. Other programs may read it. |
 /// | `namespace:generation` | The eight letters `GGGGGGGG` that stand in the keys of all live entries; clearing replaces them. |
-/// | `namespace:i0` … `namespace:i1023` | How often keys were deleted, by a hash of the key. A load ends in vain when it rose meanwhile. |
+/// | `namespace:i0` … `namespace:i1023` | How often keys were deleted or put for a short time, by a hash of the key. A load ends in vain when it rose meanwhile. |
 ///
 /// Everything under `namespace:` belongs to larder. The key costs 10 bytes beside the namespace and the name.
 ///
@@ -90,9 +90,11 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 ///
 /// # When the server forgets
 ///
-/// * **Eviction.** Any policy is safe: a marker or counter that is evicted costs misses, and nothing stale is read. A
+/// * **Eviction.** Any policy is safe: a marker or counter that is evicted costs misses, and nothing stale is read,
+///   unless the server evicts what was put while a load of the same key was under way, before that load ends. A
 ///   server for caching alone is best with `allkeys-lru` or `allkeys-lfu`. With `noeviction` a full server refuses to
-///   put; deleting and clearing still work.
+///   put ([`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge)), and what a put would have replaced is removed; reading,
+///   deleting and clearing still work.
 /// * **A restart without data** is an empty cache.
 /// * **A restart from an older copy of the data**, or a fail-over to a replica that lags behind, loses what was
 ///   written since. A connection that is new asks for the last deletion of each namespace before anything else; where

@@ -35,10 +35,15 @@ impl Cache {
 
     /// The live entry under the key of a load that begins, and a lease for the load where the backend gives leases.
     pub(crate) async fn fetch_leased(&self, load: &mut Load) -> Result<Option<Entry>> {
-        let found = match self.capabilities().leases {
-            true => self.lease(load).await,
-            false => self.fetch(load.key()).await,
-        };
+        if self.capabilities().leases {
+            let leased = self.lease(load).await;
+            if leased.is_err() {
+                // Whatever the reason: without a lease nobody can tell what others did meanwhile.
+                load.give_up();
+            }
+            return leased;
+        }
+        let found = self.fetch(load.key()).await;
         if found.as_ref().is_err_and(Error::is_outage) {
             load.give_up();
         }
@@ -93,21 +98,28 @@ impl Cache {
 
     /// The live entries under several keys, each as [`fetch`](Self::fetch) finds it.
     pub(super) async fn fetch_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
-        let found = self.backend().get_many(keys).await;
-        if found
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::Decode)
-        {
-            // Which of them it is has to be found out, so that it does not cost the others.
-            let mut found = Vec::with_capacity(keys.len());
-            for key in keys {
-                found.push(self.fetch(key).await?);
+        let mut found = vec![None; keys.len()];
+        let mut asked = vec![0..keys.len()];
+        while let Some(places) = asked.pop() {
+            let entries = match self.backend().get_many(&keys[places.clone()]).await {
+                Err(error) if error.kind() == ErrorKind::Decode && !places.is_empty() => {
+                    if let [key] = &keys[places.clone()] {
+                        found[places.start] = self.fetch(key).await?;
+                        continue;
+                    }
+                    // Which of them it is has to be found out by halves, so that it does not cost the others.
+                    let middle = places.start + places.len() / 2;
+                    asked.extend([places.start..middle, middle..places.end]);
+                    continue;
+                }
+                entries => self.observe(entries)?,
+            };
+            let now = Timestamp::now();
+            for (place, entry) in places.zip(entries) {
+                found[place] = entry.filter(|entry| !entry.is_expired(now));
             }
-            return Ok(found);
         }
-        let now = Timestamp::now();
-        let live = |entry: Option<Entry>| entry.filter(|entry| !entry.is_expired(now));
-        Ok(self.observe(found)?.into_iter().map(live).collect())
+        Ok(found)
     }
 
     /// The values that are there for loads that begin, by key; failures are misses.
@@ -120,7 +132,11 @@ impl Cache {
     {
         let mut known = HashMap::new();
         let found = self.fetch_leased_many(loads).await;
-        if found.as_ref().is_err_and(Error::is_outage) {
+        let leases = self.capabilities().leases;
+        if found
+            .as_ref()
+            .is_err_and(|error| leases || error.is_outage())
+        {
             loads.iter_mut().for_each(|load| load.give_up());
         }
         for (load, entry) in loads.iter().zip(found.unwrap_or_default()) {

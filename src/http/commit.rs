@@ -180,8 +180,9 @@ impl Commit {
         let kept = cache.backend().put(&self.key, entry, mode).await;
         let (event, landing) = match cache.observe(kept) {
             Ok(true) => (Event::HttpStored, Landing::LookAgain),
-            // Somebody else was quicker, or the URI was invalidated.
-            Ok(false) if mode != PutMode::Always => (Event::LoadLate, Landing::LookAgain),
+            // Somebody else was quicker, or the URI was invalidated. In either case those who wait had better look
+            // again, and one of them leads where nothing is found: dropping the leader without a word hands over.
+            Ok(false) if mode != PutMode::Always => return cache.count(Event::LoadLate),
             Ok(false) | Err(_) => (Event::HttpRefused, Landing::Unshared),
         };
         cache.count(event);

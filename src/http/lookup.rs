@@ -73,7 +73,12 @@ pub(super) async fn begin(
     patience: &Patience,
 ) -> (Looked, Load) {
     let mut load = config.cache.shared().generations.begin(base).await;
-    let looked = match peek(config, base.as_key_ref(), request, now) {
+    // Only asking brings a lease.
+    let looked = match config.cache.capabilities().leases {
+        true => Looked::Ask,
+        false => peek(config, base.as_key_ref(), request, now),
+    };
+    let looked = match looked {
         Looked::Ask => match patience.wait(config.cache.fetch_leased(&mut load)).await {
             Some(found) => follow(config, found, request, patience).await,
             None => Looked::Unreachable,

@@ -27,6 +27,12 @@ impl Patience {
         }
     }
 
+    /// [`wait`](Self::wait) for several answers, of which each has the limit of one call and all together do not.
+    pub(super) async fn wait_for_all<T>(&self, answers: impl Future<Output = T>) -> Option<T> {
+        self.waited.fetch_max(1, Ordering::Relaxed);
+        self.wait(answers).await
+    }
+
     /// Waits for an answer; `None` when the request has waited for long enough.
     pub(super) async fn wait<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         let Some(limit) = self.limit else {
@@ -71,6 +77,13 @@ mod tests {
         let patience = Patience::new(Some(LIMIT));
         assert!(patience.wait(sleep(2 * LIMIT)).await.is_some());
         assert!(patience.wait(sleep(LIMIT)).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_answers_have_one_limit() {
+        let (patience, begun) = (Patience::new(Some(LIMIT)), Instant::now());
+        assert!(patience.wait_for_all(sleep(2 * LIMIT)).await.is_none());
+        assert!(begun.elapsed() <= LIMIT + Duration::from_millis(5));
     }
 
     #[tokio::test(start_paused = true)]

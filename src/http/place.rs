@@ -137,7 +137,7 @@ impl Offer<'_> {
         })?;
         let keep_until = policy.keep_until(rules);
         let choosing = self.choose(&load, keep_until);
-        let chosen = self.patience.wait(choosing).await;
+        let chosen = self.patience.wait_for_all(choosing).await;
         let chosen = chosen.unwrap_or(Err(Refused::BACKEND));
         let (key, variant) = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;
         let is_reusable = times.response < policy.fresh_until() && !policy.must_be_validated();

@@ -127,7 +127,15 @@ where
                         looked = again;
                         continue;
                     }
-                    let (stale, leader) = (stale(again), Some(leader));
+                    let stale = stale(again);
+                    let leader = match load.is_given_up() {
+                        // Nothing will be stored, and so there is nothing to wait for.
+                        true => {
+                            leader.land(Landing::Unshared);
+                            None
+                        }
+                        false => Some(leader),
+                    };
                     return self.forward(reason, stale, leader, Some(load)).await;
                 }
                 Joined::Follower(follower) => follower,

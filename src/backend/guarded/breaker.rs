@@ -136,6 +136,25 @@ impl Breaker {
         true
     }
 
+    /// Has the next call look at what is to be replayed, because nobody else does any more. It takes no lock: tasks can
+    /// end wherever one is held.
+    pub(super) fn abandoned(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// Takes back [`abandoned`](Self::abandoned) where nothing is to be replayed; else says so.
+    pub(super) fn is_abandoned(&self, core: &Core) -> bool {
+        if core.outage.is_some() {
+            return false;
+        }
+        let is_running = core.task.as_ref().is_some_and(|task| !task.is_finished());
+        let is_abandoned = !core.ended && !is_running && core.journal.len() > 0;
+        if !is_abandoned {
+            self.open.store(false, Ordering::Release);
+        }
+        is_abandoned
+    }
+
     /// What is to be replayed before anything may be read, or else closes and says what the outage was like, if there
     /// was one. That nothing is left and that calls go through again is one step, so that no invalidation is noted
     /// in between and forgotten.
@@ -150,11 +169,11 @@ impl Breaker {
     }
 
     pub(super) fn close(&self, core: &mut Core) -> Option<Closed> {
+        self.open.store(false, Ordering::Release);
         let outage = core.outage.take()?;
         let now = Timestamp::now();
         core.closed_at = Some(now);
         self.failures.store(0, Ordering::Relaxed);
-        self.open.store(false, Ordering::Release);
         Some(Closed {
             lasted: now.since(outage.since),
             refused: outage.refused,

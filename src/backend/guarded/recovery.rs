@@ -37,6 +37,13 @@ impl Guarded {
     fn refuse(&self, verb: Verb, what: Option<Invalidation<'_>>) -> Result<()> {
         let can_clear = self.inner.capabilities().clear;
         let mut core = self.breaker.lock();
+        if self.breaker.is_abandoned(&core) {
+            let cause = Error::new(
+                ErrorKind::Unavailable,
+                "a runtime ended with invalidations under way",
+            );
+            self.breaker.open(&mut core, self.name, &cause);
+        }
         let Some(error) = core.refuse(verb, what, can_clear) else {
             return Ok(());
         };
@@ -100,7 +107,11 @@ impl Guarded {
             return;
         }
         if let Ok(runtime) = Handle::try_current() {
-            let task = recover(self.this.clone(), self.wake.clone(), wait);
+            let attending = Attending {
+                guard: self.this.clone(),
+                is_done: false,
+            };
+            let task = recover(attending, self.wake.clone(), wait);
             core.task = Some(runtime.spawn(task));
         }
     }
@@ -246,15 +257,32 @@ fn warn_of_lost(backend: &'static str, invalidations: usize) {
     }
 }
 
+/// The task's hold on the guard, which tells when the task ends with its runtime and not by itself.
+struct Attending {
+    guard: Weak<Guarded>,
+    is_done: bool,
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.upgrade().filter(|_| !self.is_done) {
+            guard.breaker.abandoned();
+        }
+    }
+}
+
 /// Probes the backend after `wait`, and then again and again, until it is back or the cache is gone.
-async fn recover(guard: Weak<Guarded>, wake: Arc<Notify>, mut wait: Duration) {
+async fn recover(mut attending: Attending, wake: Arc<Notify>, mut wait: Duration) {
     loop {
         if !wait.is_zero() {
             let _ = timeout(wait, wake.notified()).await;
         }
-        let Some(guard) = guard.upgrade() else { return };
+        let Some(guard) = attending.guard.upgrade() else {
+            return;
+        };
         wait = guard.rules.delay;
         if guard.recovered().await {
+            attending.is_done = true;
             return;
         }
     }

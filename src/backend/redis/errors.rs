@@ -144,8 +144,9 @@ fn answered(code: Option<&str>, kind: RedisErrorKind) -> Error {
             ErrorKind::Backend,
             "the server is a node of a cluster, which this version of larder does not support",
         ),
+        // It answers, and everything else works: no reason to go on without it.
         "OOM" => (
-            ErrorKind::Backend,
+            ErrorKind::TooLarge,
             "the server is out of memory and evicts nothing: see its maxmemory and maxmemory-policy",
         ),
         "MISCONF" => (

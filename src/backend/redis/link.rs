@@ -37,8 +37,7 @@ pub(super) struct Live {
     /// Which of this process's connections it is.
     number: u64,
     broken: Arc<AtomicBool>,
-    /// Since when a request waits and nothing was answered, in milliseconds; 0 where none waits.
-    silent_since: AtomicU64,
+    silence: Silence,
 }
 
 impl Live {
@@ -47,31 +46,24 @@ impl Live {
     }
 
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value> {
-        self.asked();
+        self.silence.begin(Timestamp::now());
         let answer = self.connection.clone().send_packed_command(command).await;
         self.answered(answer)
     }
 
     /// The answers to all commands of a pipeline, errors of the server among them.
     pub(super) async fn ask_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
-        self.asked();
+        self.silence.begin(Timestamp::now());
         let count = pipeline.len();
         let mut connection = self.connection.clone();
         let answers = connection.send_packed_commands(pipeline, 0, count).await;
         self.answered(answers)
     }
 
-    fn asked(&self) {
-        if self.silent_since.load(Ordering::Relaxed) == 0 {
-            let now = Timestamp::now().as_millis();
-            self.silent_since.store(now, Ordering::Relaxed);
-        }
-    }
-
     fn answered<T>(&self, answer: RedisResult<T>) -> Result<T> {
         match answer {
             Ok(answer) => {
-                self.silent_since.store(0, Ordering::Relaxed);
+                self.silence.end();
                 Ok(answer)
             }
             Err(error) => {
@@ -84,13 +76,38 @@ impl Live {
     }
 
     fn is_usable(&self) -> bool {
-        if self.broken.load(Ordering::Acquire) {
-            return false;
+        !self.broken.load(Ordering::Acquire) && !self.silence.is_too_long()
+    }
+}
+
+/// Since when a request waits and nothing was answered, in milliseconds; 0 where none waits.
+#[derive(Default)]
+struct Silence(AtomicU64);
+
+impl Silence {
+    fn begin(&self, now: Timestamp) {
+        if self.0.load(Ordering::Relaxed) == 0 {
+            self.0.store(now.as_millis(), Ordering::Relaxed);
         }
-        match self.silent_since.load(Ordering::Relaxed) {
-            0 => true,
-            since => Timestamp::now().since(Timestamp::from_millis(since)) < PATIENCE,
+    }
+
+    fn end(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn is_too_long(&self) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            0 => false,
+            since => self.lasted(Timestamp::from_millis(since), Timestamp::now()),
         }
+    }
+
+    fn lasted(&self, since: Timestamp, now: Timestamp) -> bool {
+        if now < since {
+            // Somebody set the clock back; the silence is counted from now on.
+            self.0.store(now.as_millis(), Ordering::Relaxed);
+        }
+        now.since(since) >= PATIENCE
     }
 }
 
@@ -109,6 +126,13 @@ struct Pause {
     error: Error,
     until: Timestamp,
     length: Duration,
+}
+
+impl Pause {
+    /// An end that is further away than the pause is long is of a clock that somebody has set back since.
+    fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.until || self.until.since(now) > self.length + Duration::from_millis(1)
+    }
 }
 
 /// The way to the server.
@@ -191,7 +215,7 @@ impl Inner {
             State::Live(live) if live.is_usable() => return Step::Done(Ok(live.clone())),
             State::Live(_) => None,
             State::Connecting(attempt) => return Step::Wait(attempt.clone()),
-            State::Apart(Some(pause)) if Timestamp::now() < pause.until => {
+            State::Apart(Some(pause)) if !pause.is_over(Timestamp::now()) => {
                 return Step::Done(Err(pause.error.clone()));
             }
             State::Apart(pause) => pause.take(),
@@ -250,7 +274,7 @@ impl Inner {
             connection: connection.map_err(|error| errors::connecting(&error, self.tls))?,
             number,
             broken,
-            silent_since: AtomicU64::new(0),
+            silence: Silence::default(),
         };
         let audited = tokio::time::timeout(self.connect_timeout, self.audit(&live)).await;
         audited.map_err(|_| errors::slow_to_connect(self.tls))??;
@@ -304,5 +328,39 @@ impl fmt::Debug for Link {
             State::Live(_) => "Link(connected)",
             State::Closed => "Link(closed)",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn a_pause_ends_though_the_clock_was_set_back() {
+        let begun = Timestamp::from_secs(10_000);
+        let pause = Pause {
+            error: closed(),
+            until: begun + LONGEST_PAUSE,
+            length: LONGEST_PAUSE,
+        };
+        assert!(!pause.is_over(begun));
+        assert!(!pause.is_over(begun + LONGEST_PAUSE / 2));
+        assert!(pause.is_over(begun + LONGEST_PAUSE));
+        assert!(pause.is_over(Timestamp::from_secs(10_000 - HOUR.as_secs())));
+    }
+
+    #[test]
+    fn a_silence_is_noticed_though_the_clock_was_set_back() {
+        let silence = Silence::default();
+        let begun = Timestamp::from_secs(10_000);
+        silence.begin(begun);
+        assert!(!silence.lasted(begun, begun + PATIENCE / 2));
+        assert!(silence.lasted(begun, begun + PATIENCE));
+        let back = Timestamp::from_secs(10_000 - HOUR.as_secs());
+        assert!(!silence.lasted(begun, back));
+        let since = Timestamp::from_millis(silence.0.load(Ordering::Relaxed));
+        assert!(silence.lasted(since, back + PATIENCE));
     }
 }

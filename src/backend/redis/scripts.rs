@@ -43,13 +43,15 @@ macro_rules! raise {
 /// Puts bytes where the version, and the counter of deletions if one is given, are still those. A TTL of 0 has ended
 /// already, an empty one never ends.
 ///
-/// Keys: entry, counter. Arguments: version, counter, bytes, TTL, what to raise the counter by. Answer: 1 or 0.
+/// Keys: entry, counter. Arguments: version, counter, bytes, TTL, what to raise the counter by or nothing. Answer: 1 or
+/// 0.
 const PUT: &str = concat!(
     raise!(""),
     by_version!(
         "if version ~= ARGV[1] then return 0 end\n\
          if ARGV[2] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end\n\
-         if ARGV[4] == '0' then raise(ARGV[5]) redis.call('UNLINK', KEYS[1])\n\
+         if ARGV[5] ~= '' then raise(ARGV[5]) end\n\
+         if ARGV[4] == '0' then redis.call('UNLINK', KEYS[1])\n\
          elseif ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3])\n\
          else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end\n\
          return 1"

@@ -16,7 +16,7 @@ pub(super) fn provide() {
 
 /// Certificates as PEM, from PEM or from a file with it. `setting` names the variable for errors.
 pub(super) fn certificates(pem_or_path: &str, setting: &'static str) -> Result<Vec<u8>> {
-    let pem = read(pem_or_path, setting)?;
+    let pem = read(pem_or_path, pem_or_path, setting)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(pem),
@@ -26,7 +26,8 @@ pub(super) fn certificates(pem_or_path: &str, setting: &'static str) -> Result<V
 
 /// A private key as PEM, from PEM or from a file with it.
 pub(super) fn private_key(pem_or_path: &str, setting: &'static str) -> Result<Vec<u8>> {
-    let pem = read(pem_or_path, setting)?;
+    // What the setting holds is not shown: it could be a key that lacks its first line.
+    let pem = read(pem_or_path, "a file", setting)?;
     match PrivateKeyDer::from_pem_slice(&pem) {
         Ok(_) => Ok(pem),
         Err(_) => Err(wrong(format!(
@@ -35,18 +36,30 @@ pub(super) fn private_key(pem_or_path: &str, setting: &'static str) -> Result<Ve
     }
 }
 
-fn read(pem_or_path: &str, setting: &'static str) -> Result<Vec<u8>> {
+fn read(pem_or_path: &str, shown: &str, setting: &'static str) -> Result<Vec<u8>> {
     if pem_or_path.contains("-----BEGIN ") {
         return Ok(pem_or_path.as_bytes().to_vec());
     }
     fs::read(pem_or_path).map_err(|error| {
-        wrong(format!(
-            "{setting} names {pem_or_path}, which cannot be read"
-        ))
-        .caused_by(error)
+        wrong(format!("{setting} names {shown}, which cannot be read")).caused_by(error)
     })
 }
 
 fn wrong(message: String) -> Error {
     Error::new(ErrorKind::Settings, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_taken_for_a_path_is_not_told() {
+        let secret = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v";
+        let error = private_key(secret, "CACHE_REDIS_CLIENT_KEY_FILE").unwrap_err();
+        for text in [error.to_string(), format!("{error:?}")] {
+            assert!(text.contains("CACHE_REDIS_CLIENT_KEY_FILE"), "{text}");
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
 }

@@ -21,6 +21,10 @@ use crate::{
 /// Where the header of an entry has its end.
 const END: std::ops::Range<usize> = 10..16;
 
+/// What is put for no more milliseconds than these may have ended before a load that began earlier does, which would
+/// find the key as it was. A deletion leaves a trace in its counter, and so does such a put.
+const BRIEF: u64 = 30_000;
+
 /// What is done for an entry that is put.
 enum Plan {
     /// `SET`, or `SET NX`.
@@ -41,7 +45,18 @@ struct Writing {
     ttl: Option<u64>,
 }
 
+impl Writing {
+    fn is_brief(&self) -> bool {
+        self.ttl.is_some_and(|ttl| ttl <= BRIEF)
+    }
+}
+
 impl Plan {
+    /// Whether a command comes before its own that raises the counter.
+    fn raises(&self) -> bool {
+        matches!(self, Self::Set(writing, _) if writing.is_brief())
+    }
+
     /// Whether it takes a command under this generation. A lease names one generation and is over under another.
     fn applies(&self, generation: Generation) -> bool {
         match self {
@@ -61,17 +76,29 @@ impl Shared {
 
     pub(super) async fn put_many(&self, entries: &[(Key, Entry, PutMode)]) -> Result<Vec<bool>> {
         let mut kept = vec![false; entries.len()];
+        let mut refused = None;
         for (space, places) in self.by_space(entries.iter().map(|(key, ..)| key)) {
             let plans = places.iter().map(|&place| {
                 let (key, entry, mode) = &entries[place];
                 (key, self.plan(entry, *mode))
             });
-            let answers = self.put_in(&space, plans.collect()).await?;
+            let answers = match self.put_in(&space, plans.collect()).await {
+                Ok(answers) => answers,
+                // What those of the other namespaces replace has to go all the same.
+                Err(error) if error.kind() == ErrorKind::TooLarge => {
+                    refused = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for (place, answer) in places.into_iter().zip(answers) {
                 kept[place] = answer;
             }
         }
-        self.link.open().map(|()| kept)
+        match refused {
+            Some(error) => Err(error),
+            None => self.link.open().map(|()| kept),
+        }
     }
 
     fn plan(&self, entry: &Entry, mode: PutMode) -> Plan {
@@ -114,11 +141,17 @@ impl Shared {
         if !removed.is_empty() {
             self.delete_in(space, &removed).await?;
         }
+        let mut full = Vec::new();
+        let mut refused = None;
         // Again for those whose script the server has forgotten, by its text.
         while !open.is_empty() {
             let answers = self.ask(space, |generation, live| {
                 let mut pipeline = Pipeline::with_capacity(open.len() + 1);
                 for (_, key, plan) in &open {
+                    if plan.raises() {
+                        let counter = space.counter_key(key);
+                        pipeline.cmd("INCRBY").arg(counter).arg(step());
+                    }
                     let command = self.command(space, generation, live.number(), key, plan);
                     command.map(|command| pipeline.add_command(command));
                 }
@@ -135,19 +168,40 @@ impl Shared {
                 if !plan.applies(generation) {
                     continue;
                 }
+                let raised = plan.raises().then(|| values.next());
                 let value = values.next().ok_or_else(errors::unexpected)?;
-                kept[place] = match plan {
-                    Plan::Set(..) => reply::was_set(&value)?,
-                    plan if !self.scripts.put.answered(connection, &value) => {
+                let answer = match &plan {
+                    Plan::Set(..) => match raised.flatten().as_ref().map(reply::integer) {
+                        Some(Err(error)) => Err(error),
+                        _ => reply::was_set(&value),
+                    },
+                    _ if !self.scripts.put.answered(connection, &value) => {
                         again.push((place, key, plan));
                         continue;
                     }
-                    _ => reply::any(&value)?,
+                    _ => reply::any(&value),
                 };
+                match answer {
+                    Ok(answer) => kept[place] = answer,
+                    Err(error) if error.kind() == ErrorKind::TooLarge => {
+                        if matches!(plan, Plan::Set(_, false)) {
+                            full.push(key);
+                        }
+                        refused = Some(error);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             open = again;
         }
-        self.link.open().map(|()| kept)
+        if !full.is_empty() {
+            // What is there is not the truth any more, and the server has no room for what would be.
+            self.delete_in(space, &full).await?;
+        }
+        match refused {
+            Some(error) => Err(error),
+            None => self.link.open().map(|()| kept),
+        }
     }
 
     /// The command of a plan under a generation, if it takes one.
@@ -183,6 +237,7 @@ impl Shared {
             }
             Plan::Remove { .. } | Plan::Refuse => return None,
         };
+        let raises = writing.ttl == Some(0) || (counter.is_none() && writing.is_brief());
         let mut command = self.scripts.put.call(connection, 2);
         command
             .arg(stored_key)
@@ -191,7 +246,11 @@ impl Shared {
             .arg(counter.map_or_else(String::new, |counter| counter.to_string()))
             .arg(&writing.frame[..])
             .arg(writing.ttl.map_or_else(String::new, |ttl| ttl.to_string()))
-            .arg(step());
+            .arg(if raises {
+                step().to_string()
+            } else {
+                String::new()
+            });
         Some(command)
     }
 
