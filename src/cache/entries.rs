@@ -1,6 +1,6 @@
 //! Finding entries, and turning them into values and back.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, iter, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -99,7 +99,7 @@ impl Cache {
     /// The live entries under several keys, each as [`fetch`](Self::fetch) finds it.
     pub(super) async fn fetch_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
         let mut found = vec![None; keys.len()];
-        let mut asked = vec![0..keys.len()];
+        let mut asked: Vec<_> = iter::once(0..keys.len()).collect();
         while let Some(places) = asked.pop() {
             let entries = match self.backend().get_many(&keys[places.clone()]).await {
                 Err(error) if error.kind() == ErrorKind::Decode && !places.is_empty() => {
