@@ -54,6 +54,8 @@ struct Seen {
     stale: AtomicU64,
     hits: AtomicU64,
     longest_micros: AtomicU64,
+    /// The longest time by which a sleep was late: what the machine does to everybody.
+    late_micros: AtomicU64,
     last_hit: Mutex<Option<Instant>>,
 }
 
@@ -64,6 +66,7 @@ pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     clients: JoinSet<()>,
     server: tokio::task::JoinHandle<()>,
+    _alone: tokio::sync::MutexGuard<'static, ()>,
 }
 
 /// A line of the table: what was broken, and what it did to the clients.
@@ -75,6 +78,8 @@ pub(crate) struct Report {
     pub(crate) stale: u64,
     pub(crate) hits: u64,
     pub(crate) longest: Duration,
+    /// How long the machine kept this program waiting at worst.
+    pub(crate) late: Duration,
     /// From the end of the fault to the first answer out of the cache.
     pub(crate) recovered: Option<Duration>,
     pub(crate) stats: Stats,
@@ -82,6 +87,9 @@ pub(crate) struct Report {
 
 impl Load {
     pub(crate) async fn start(cache: Cache) -> Self {
+        // Where tests share a process, one load at a time is enough for a machine.
+        static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let alone = ALONE.lock().await;
         let (shop, seen) = (Arc::new(Shop::default()), Arc::new(Seen::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let router = Router::new()
@@ -92,6 +100,7 @@ impl Load {
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let mut clients = JoinSet::new();
+        clients.spawn(watch(seen.clone(), stop.clone()));
         for number in 0..CONNECTIONS {
             let (shop, seen, stop) = (shop.clone(), seen.clone(), stop.clone());
             clients.spawn(async move {
@@ -109,6 +118,7 @@ impl Load {
             stop,
             clients,
             server,
+            _alone: alone,
         }
     }
 
@@ -148,9 +158,21 @@ impl Load {
             stale: read(&self.seen.stale),
             hits: read(&self.seen.hits),
             longest: Duration::from_micros(read(&self.seen.longest_micros)),
+            late: Duration::from_micros(read(&self.seen.late_micros)),
             recovered,
             stats: self.cache.stats(),
         }
+    }
+}
+
+/// Finds out how late a task comes to run here.
+async fn watch(seen: Arc<Seen>, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        sleep(PAUSE).await;
+        let late = begun.elapsed().saturating_sub(PAUSE).as_micros();
+        let late = u64::try_from(late).unwrap();
+        seen.late_micros.fetch_max(late, Ordering::Relaxed);
     }
 }
 
@@ -243,14 +265,15 @@ fn roll(dice: &mut u64) -> u64 {
 }
 
 impl Report {
-    /// Every request was answered, nothing stale was, and nobody waited for more than one time-out (and as long again,
-    /// which is what a busy machine may add).
+    /// Every request was answered, nothing stale was, and nobody waited for a second time-out, even if the machine was at
+    /// its worst before and after the first.
     pub(crate) fn is_fine(&self, timeout: Duration) {
         println!("{self}");
         assert!(self.requests > 1_000, "{self}");
         assert_eq!(self.failed, 0, "{self}");
         assert_eq!(self.stale, 0, "{self}");
-        assert!(self.longest < 2 * timeout, "{self}");
+        let most = 2 * (timeout + self.late);
+        assert!(self.longest < most, "at most {most:?}: {self}");
         assert!(self.hits > 0, "{self}");
     }
 }
