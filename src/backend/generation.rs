@@ -164,6 +164,7 @@ impl Namespace {
 
     /// The key of something else that belongs to the namespace, whatever its generation. `name` is of letters and
     /// digits, so that no entry can have that key.
+    #[cfg(feature = "redis")]
     pub(super) fn side_key(&self, name: &str) -> Vec<u8> {
         [&self.encoded, &b":"[..], name.as_bytes()].concat()
     }
@@ -177,6 +178,7 @@ impl Namespace {
     }
 
     /// What every key of the namespace on the server begins with, entries of all generations and markers alike.
+    #[cfg(feature = "redis")]
     pub(super) fn prefix(&self) -> Vec<u8> {
         [&self.encoded, &b":"[..]].concat()
     }
