@@ -112,6 +112,7 @@ on_each_server! {
     the_first_variant_made_before_an_invalidation_elsewhere_is_not_stored
     a_body_in_many_pieces_is_stored_whole
     a_body_over_the_limit_passes_and_is_not_stored
+    nobody_queues_for_a_body_that_the_server_has_no_room_for
     flush_waits_for_what_is_on_its_way
     a_clear_at_one_ends_everything_for_the_other
     values_are_shared
@@ -382,6 +383,41 @@ async fn a_body_over_the_limit_passes_and_is_not_stored(pair: Pair) {
     pair.one.flush().await;
     let again = one.get("/").await;
     assert!(!again.is_hit(), "{}", again.told());
+}
+
+/// A megabyte and its head are more than a record of Aerospike holds, and nothing to Redis.
+async fn nobody_queues_for_a_body_that_the_server_has_no_room_for(pair: Pair) {
+    const BODY: usize = 1 << 20;
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let origin = Origin::new({
+        let most = most.clone();
+        move |_| {
+            let (running, most) = (running.clone(), most.clone());
+            async move {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(answer(200, FRESH, "x".repeat(BODY)))
+            }
+        }
+    });
+    let one = App::on(pair.one.clone(), origin, |layer| {
+        layer.max_body_bytes(2 << 20)
+    });
+    let requests: Vec<_> = (0..16)
+        .map(|_| {
+            let one = one.clone();
+            tokio::spawn(async move { one.get("/").await.body.len() })
+        })
+        .collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap(), BODY);
+    }
+    let most = most.load(Ordering::SeqCst);
+    assert!(
+        one.calls() == 1 || most > 4,
+        "at most {most} ran at the same time"
+    );
 }
 
 async fn flush_waits_for_what_is_on_its_way(pair: Pair) {

@@ -173,6 +173,8 @@ impl Commit {
         let (payload, body_at) = self.head.encode(body);
         let stored = StoredResponse::new(self.head, payload.slice(body_at..), self.policy);
         let weight = stored.weight();
+        let most = self.config.cache.capabilities().max_value_len;
+        let is_too_large = most.is_some_and(|most| payload.len() > most);
         let entry = Entry::new(CodecId::RESPONSE, payload, now)
             .with_decoded(Arc::new(stored), weight)
             .with_expires_at(Some(self.policy.keep_until(&self.config.rules)));
@@ -180,6 +182,10 @@ impl Commit {
         let kept = cache.backend().put(&self.key, entry, mode).await;
         let (event, landing) = match cache.observe(kept) {
             Ok(true) => (Event::HttpStored, Landing::LookAgain),
+            Ok(false) if is_too_large => {
+                self.config.unshared.insert(self.load.key(), false, now);
+                (Event::HttpRefused, Landing::Unshared)
+            }
             // Somebody else was quicker, or the URI was invalidated. In either case those who wait had better look
             // again, and one of them leads where nothing is found: dropping the leader without a word hands over.
             Ok(false) if mode != PutMode::Always => return cache.count(Event::LoadLate),
