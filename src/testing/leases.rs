@@ -168,18 +168,26 @@ async fn a_lease_taken_after_a_delete_keeps(stage: Stage) -> Result<()> {
     Ok(())
 }
 
+/// A backend may end a few leases too many, where keys share what it counts deletions by; not always the same ones.
 async fn put_many_holds_each_entry_to_its_own_lease(stage: Stage) -> Result<()> {
-    let keys = stage.keys(3);
-    let leased = stage.get_leased_many(&keys).await?;
-    stage.delete(&keys[1]).await?;
-    let entries = keys.iter().zip(leased);
-    let entries = entries.map(|(key, leased)| {
-        let mode = PutMode::IfUnchanged(leased.lease);
-        (key.clone(), entry("loaded"), mode)
-    });
-    let kept = stage.put_many(entries.collect()).await?;
-    assert_eq!(kept, [true, false, true]);
-    Ok(())
+    let mut answers = Vec::new();
+    for round in 0..5 {
+        let keys = [0, 1, 2].map(|number| stage.key(format!("{round} {number}")));
+        let leased = stage.get_leased_many(&keys).await?;
+        stage.delete(&keys[1]).await?;
+        let entries = keys.iter().zip(leased);
+        let entries = entries.map(|(key, leased)| {
+            let mode = PutMode::IfUnchanged(leased.lease);
+            (key.clone(), entry("loaded"), mode)
+        });
+        let kept = stage.put_many(entries.collect()).await?;
+        assert!(!kept[1], "its key was deleted");
+        if kept == [true, false, true] {
+            return Ok(());
+        }
+        answers.push(kept);
+    }
+    panic!("leases on other keys ended every time: {answers:?}");
 }
 
 async fn a_lease_shows_a_counter(stage: Stage) -> Result<()> {
