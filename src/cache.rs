@@ -334,9 +334,7 @@ impl Cache {
         };
         let deleted = self.observe(deleted).unwrap_or_default();
         let ended = deleted.into_iter().filter(|ended| *ended).count();
-        self.shared()
-            .counters
-            .add(Event::HttpInvalidated, ended as u64);
+        self.add(Event::HttpInvalidated, ended);
     }
 
     /// The same for all handles of one cache, and for no other.

@@ -116,14 +116,12 @@ fn memory(_: &Settings) -> Result<CacheBuilder> {
 
 #[cfg(feature = "redis")]
 async fn redis(settings: &Settings) -> Result<CacheBuilder> {
-    let ConnectMode::Eager = settings.connect else {
-        return Ok(Cache::builder(
-            redis_builder(&settings.redis).connect_lazily()?,
-        ));
+    let redis = redis_builder(&settings.redis);
+    let redis = match settings.connect {
+        ConnectMode::Eager => redis.connect().await,
+        ConnectMode::Lazy => redis.connect_lazily(),
     };
-    Ok(Cache::builder(
-        redis_builder(&settings.redis).connect().await?,
-    ))
+    redis.map(Cache::builder)
 }
 
 #[cfg(feature = "redis")]

@@ -35,19 +35,23 @@ impl Cache {
 
     /// The live entry under the key of a load that begins, and a lease for the load where the backend gives leases.
     pub(crate) async fn fetch_leased(&self, load: &mut Load) -> Result<Option<Entry>> {
-        if self.capabilities().leases {
-            let leased = self.lease(load).await;
-            if leased.is_err() {
-                // Whatever the reason: without a lease nobody can tell what others did meanwhile.
-                load.give_up();
-            }
-            return leased;
-        }
-        let found = self.fetch(load.key()).await;
-        if found.as_ref().is_err_and(Error::is_outage) {
+        let found = match self.capabilities().leases {
+            true => self.lease(load).await,
+            false => self.fetch(load.key()).await,
+        };
+        if self.ends_loads(&found) {
             load.give_up();
         }
         found
+    }
+
+    /// Whether what is loaded after such an answer cannot be kept. Without a lease nobody can tell what others did
+    /// meanwhile, whatever the reason; and a backend that is out of reach had better not be asked again.
+    fn ends_loads<T>(&self, found: &Result<T>) -> bool {
+        let leases = self.capabilities().leases;
+        found
+            .as_ref()
+            .is_err_and(|error| leases || error.is_outage())
     }
 
     async fn lease(&self, load: &mut Load) -> Result<Option<Entry>> {
@@ -61,10 +65,7 @@ impl Cache {
             }
             leased => self.observe(leased)?,
         };
-        let now = Timestamp::now();
-        let entry = leased.entry.filter(|entry| !entry.is_expired(now));
-        load.hold(leased.lease, entry.clone());
-        Ok(entry)
+        Ok(load.hold(leased, Timestamp::now()))
     }
 
     /// [`fetch_leased`](Self::fetch_leased) for several loads, with one call where that can be.
@@ -88,12 +89,10 @@ impl Cache {
             leased => self.observe(leased)?,
         };
         let now = Timestamp::now();
-        let leased = loads.iter_mut().zip(leased).map(|(load, leased)| {
-            let entry = leased.entry.filter(|entry| !entry.is_expired(now));
-            load.hold(leased.lease, entry.clone());
-            entry
-        });
-        Ok(leased.collect())
+        let leased = loads.iter_mut().zip(leased);
+        Ok(leased
+            .map(|(load, leased)| load.hold(leased, now))
+            .collect())
     }
 
     /// The live entries under several keys, each as [`fetch`](Self::fetch) finds it.
@@ -132,11 +131,7 @@ impl Cache {
     {
         let mut known = HashMap::new();
         let found = self.fetch_leased_many(loads).await;
-        let leases = self.capabilities().leases;
-        if found
-            .as_ref()
-            .is_err_and(|error| leases || error.is_outage())
-        {
+        if self.ends_loads(&found) {
             loads.iter_mut().for_each(|load| load.give_up());
         }
         for (load, entry) in loads.iter().zip(found.unwrap_or_default()) {

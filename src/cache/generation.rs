@@ -12,7 +12,7 @@ use std::{
 use foldhash::fast::RandomState;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
-use crate::{Entry, Key, Lease, PutMode};
+use crate::{Entry, Key, Lease, Leased, PutMode, Timestamp};
 
 const SHARDS: usize = 16;
 
@@ -127,9 +127,14 @@ impl Load {
         &self.key
     }
 
-    /// Lets the backend decide by this lease.
-    pub(super) fn hold(&mut self, lease: Lease, entry: Option<Entry>) {
-        self.keeping = Keeping::Leased(Box::new(Held { lease, entry }));
+    /// Lets the backend decide by this lease, and gives the live entry that came with it.
+    pub(super) fn hold(&mut self, leased: Leased, now: Timestamp) -> Option<Entry> {
+        let entry = leased.entry.filter(|entry| !entry.is_expired(now));
+        self.keeping = Keeping::Leased(Box::new(Held {
+            lease: leased.lease,
+            entry: entry.clone(),
+        }));
+        entry
     }
 
     /// What is loaded will not be stored.

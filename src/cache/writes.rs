@@ -3,7 +3,7 @@ use std::{
     fmt,
     future::Future,
     sync::{Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
@@ -43,13 +43,18 @@ impl Writes {
     }
 
     /// Does as much of a write as can be done at once, which in memory is all of it, and the rest in a task.
-    pub(crate) fn run(&self, work: impl Future<Output = ()> + Send + 'static, cx: &mut Context) {
+    pub(crate) fn run(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+        cx: Option<&mut Context<'_>>,
+    ) {
         let write = self.begin();
+        let mut noop = Context::from_waker(Waker::noop());
         let mut work = Box::pin(async move {
             work.await;
             drop(write);
         });
-        if work.as_mut().poll(cx) == Poll::Pending
+        if work.as_mut().poll(cx.unwrap_or(&mut noop)) == Poll::Pending
             && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn(work);

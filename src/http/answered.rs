@@ -1,9 +1,6 @@
 //! What becomes of the inner service's answer.
 
-use std::{
-    sync::Arc,
-    task::{Context, Waker},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header::SET_COOKIE};
@@ -260,9 +257,7 @@ impl Answered {
             // Counted and logged there; the entry is stale in any case.
             let _ = cache.observe(deleted);
         };
-        let mut noop = Context::from_waker(Waker::noop());
-        let writes = &self.config.cache.shared().writes;
-        writes.run(forgetting, &mut noop);
+        self.config.cache.shared().writes.run(forgetting, None);
     }
 }
 

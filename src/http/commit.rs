@@ -1,9 +1,6 @@
 //! The copy that is kept of a body while it streams, and what becomes of it.
 
-use std::{
-    sync::Arc,
-    task::{Context, Waker},
-};
+use std::{sync::Arc, task::Context};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -154,10 +151,9 @@ impl Commit {
     /// Stores the response with this body. In memory that has happened when the call returns; else it goes on in a task
     /// that `Cache::flush` waits for.
     pub(super) fn store(self, body: Vec<Bytes>, cx: Option<&mut Context<'_>>) {
-        let mut noop = Context::from_waker(Waker::noop());
         let cache = self.config.cache.clone();
         let storing = async move { self.put(&body).await };
-        cache.shared().writes.run(storing, cx.unwrap_or(&mut noop));
+        cache.shared().writes.run(storing, cx);
     }
 
     async fn put(self, body: &[Bytes]) {
