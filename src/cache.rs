@@ -8,6 +8,7 @@ mod generation;
 mod load;
 mod load_many;
 mod put_options;
+mod reason;
 mod stats;
 mod ttl;
 mod values;
@@ -34,6 +35,7 @@ use crate::{
 pub use builder::CacheBuilder;
 pub use load::LoadError;
 pub use put_options::PutOptions;
+pub use reason::{Reason, Reasons};
 pub use stats::Stats;
 pub use ttl::Ttl;
 pub use values::Cached;
@@ -371,6 +373,10 @@ impl Cache {
 
     pub(crate) fn count(&self, event: Event) {
         self.0.shared.counters.count(event);
+    }
+
+    pub(crate) fn count_reason(&self, reason: Reason) {
+        self.0.shared.counters.reason(reason);
     }
 
     /// Counts a failure of the backend, and logs the first of an outage where no circuit breaker does.

@@ -51,3 +51,4 @@ pub use future::ResponseFuture;
 pub use layer::CacheLayer;
 pub use policy::SetCookie;
 pub use service::CacheService;
+pub use status::StatusDetail;

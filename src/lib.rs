@@ -57,12 +57,14 @@ pub use self::{
         Backend, BreakerState, Capabilities, Lease, Leased, MemoryPolicy, Null, Peek, PutMode,
         Usage,
     },
-    cache::{Cache, CacheBuilder, Cached, LoadError, PutOptions, Stats, Ttl},
+    cache::{Cache, CacheBuilder, Cached, LoadError, PutOptions, Reason, Reasons, Stats, Ttl},
     clock::Timestamp,
     codec::{CodecId, CodecKind},
     entry::Entry,
     error::{Error, ErrorKind, Result},
-    http::{CacheBody, CacheControl, CacheLayer, CacheService, ResponseFuture, SetCookie},
+    http::{
+        CacheBody, CacheControl, CacheLayer, CacheService, ResponseFuture, SetCookie, StatusDetail,
+    },
     key::{Key, KeyRef, KeySpace},
     settings::{AerospikeSettings, BackendKind, ConnectMode, RedisSettings, Secret, Settings},
 };

@@ -276,7 +276,7 @@ async fn of_two_layers_of_one_cache_the_outer_does_everything() {
         ),
         (
             &[("cache-control", "no-store")],
-            "larder; fwd=request; detail=no-store",
+            "larder; fwd=request; detail=request-no-store",
         ),
     ] {
         assert_eq!(told("GET", fields).await, expected);

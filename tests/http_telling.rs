@@ -119,7 +119,10 @@ async fn other_methods_and_what_is_let_through_tell_so() {
     let range = app.get_with("/", &[("range", "bytes=0-0")]).await;
     assert_eq!(range.told(), "larder; fwd=bypass; detail=range");
     let no_store = app.get_with("/", &[("cache-control", "no-store")]).await;
-    assert_eq!(no_store.told(), "larder; fwd=request; detail=no-store");
+    assert_eq!(
+        no_store.told(),
+        "larder; fwd=request; detail=request-no-store"
+    );
     assert_eq!(
         app.send("HEAD", "/", &[]).await.told(),
         "larder; fwd=uri-miss"

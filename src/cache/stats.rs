@@ -3,6 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use super::{Reason, Reasons};
 use crate::{BreakerState, Usage};
 
 const SHARDS: usize = 8;
@@ -22,6 +23,8 @@ macro_rules! counts {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $field: u64,)*
+            /// Why requests were not answered from the store, and responses not stored.
+            pub reasons: Reasons,
             /// Loads and requests under way that others may be waiting for.
             pub flights: u64,
             /// Entries and bytes held, where the backend can tell without counting.
@@ -38,6 +41,7 @@ macro_rules! counts {
             pub(crate) fn read(&self) -> Stats {
                 Stats {
                     $($field: self.sum(Event::$event),)*
+                    reasons: Reasons::read(|reason| self.total(|shard| &shard.reasons.0[reason as usize])),
                     flights: 0,
                     usage: None,
                     breaker: BreakerState::Closed,
@@ -99,7 +103,19 @@ pub(crate) struct Counters {
 
 /// As large as two cache lines, which processors fetch in pairs.
 #[repr(align(128))]
-struct Shard([AtomicU64; EVENTS]);
+#[derive(Default)]
+struct Shard {
+    events: Numbers<EVENTS>,
+    reasons: Numbers<{ Reason::ALL.len() }>,
+}
+
+struct Numbers<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Numbers<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 thread_local! {
     static SHARD: usize = {
@@ -110,29 +126,37 @@ thread_local! {
 
 impl Default for Counters {
     fn default() -> Self {
-        let shard = |_| Shard(std::array::from_fn(|_| AtomicU64::new(0)));
         Self {
-            shards: std::array::from_fn(shard),
+            shards: std::array::from_fn(|_| Shard::default()),
         }
     }
 }
 
 impl Counters {
     pub(crate) fn add(&self, event: Event, count: u64) {
-        // The thread's shard is gone only while the thread ends.
-        let shard = SHARD.try_with(|shard| *shard).unwrap_or(0);
-        self.shards[shard].0[event as usize].fetch_add(count, Ordering::Relaxed);
+        self.shard().events.0[event as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn count(&self, event: Event) {
         self.add(event, 1);
     }
 
+    pub(crate) fn reason(&self, reason: Reason) {
+        self.shard().reasons.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shard(&self) -> &Shard {
+        // The thread's shard is gone only while the thread ends.
+        &self.shards[SHARD.try_with(|shard| *shard).unwrap_or(0)]
+    }
+
     fn sum(&self, event: Event) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| shard.0[event as usize].load(Ordering::Relaxed))
-            .sum()
+        self.total(|shard| &shard.events.0[event as usize])
+    }
+
+    fn total(&self, number: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        let read = |shard| number(shard).load(Ordering::Relaxed);
+        self.shards.iter().map(read).sum()
     }
 }
 

@@ -8,35 +8,53 @@ use super::{
     body::CacheBody,
     conditional,
     layer::Config,
-    status::{CACHE_STATUS, Forward, Outcome},
+    status::{CACHE_STATUS, Forward, Outcome, StatusDetail},
     stored::StoredResponse,
+    telling::explained,
 };
-use crate::Timestamp;
+use crate::{Reason, Timestamp};
 
 /// What an answer tells of itself in `Cache-Status`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Telling {
     pub(super) outcome: Outcome,
-    pub(super) detail: Option<&'static str>,
+    /// Why what is stored did not answer.
+    pub(super) why: Option<Reason>,
+    /// Why the answer was not stored, or answers although it is stale.
+    pub(super) detail: Option<Reason>,
 }
 
 impl Telling {
     pub(super) fn hit(ttl: i64) -> Self {
         Self {
             outcome: Outcome::Hit { ttl },
+            why: None,
             detail: None,
         }
     }
 
-    pub(super) fn forwarded(reason: Forward, detail: Option<&'static str>) -> Self {
+    pub(super) fn forwarded(reason: Forward, detail: Option<Reason>) -> Self {
         Self {
             outcome: Outcome::forwarded(reason),
+            why: None,
             detail,
         }
     }
 
     pub(super) fn value(self, config: &Config) -> Option<HeaderValue> {
-        Some(config.status.as_ref()?.value(self.outcome, self.detail))
+        let status = config.status.as_ref()?;
+        let why = self
+            .why
+            .filter(|_| config.status_detail == StatusDetail::All);
+        let detail = self
+            .detail
+            .filter(|_| config.status_detail != StatusDetail::None);
+        Some(match (why, detail) {
+            (Some(why), Some(detail)) if why != detail => {
+                status.value(self.outcome, Some(&format!("{why}, {detail}")))
+            }
+            (why, detail) => status.value(self.outcome, detail.or(why).map(Reason::as_str)),
+        })
     }
 
     pub(super) fn append(self, config: &Config, headers: &mut HeaderMap) {
@@ -64,6 +82,7 @@ pub(super) fn from_store<R>(
     let headers = match telling {
         Telling {
             outcome: Outcome::Hit { ttl },
+            why: None,
             detail: None,
         } => stored.hit_headers(not_modified, config.status.as_ref(), age, ttl),
         telling => {
@@ -90,7 +109,8 @@ pub(super) fn from_store<R>(
 pub(super) fn only_if_cached<R>(config: &Config) -> Response<CacheBody<R>> {
     let mut response = Response::new(CacheBody::stored(Bytes::new()));
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    Telling::forwarded(Forward::Request, Some("only-if-cached"))
+    explained(config, None, Reason::OnlyIfCached);
+    Telling::forwarded(Forward::Request, Some(Reason::OnlyIfCached))
         .append(config, response.headers_mut());
     response
 }

@@ -21,12 +21,12 @@ use super::{
     place::{Lasts, Offer, Refused},
     reuse::serve_on_error,
     status::{Forward, Outcome},
-    storable::Refusal,
     stored::StoredResponse,
+    telling::explained,
     work::Stale,
 };
 use crate::{
-    Key,
+    Key, Reason,
     cache::{Event, Leader, Load},
 };
 
@@ -42,8 +42,9 @@ pub(super) struct Answered {
     pub(super) client: HeaderMap,
     pub(super) times: Times,
     pub(super) stale: Option<Stale>,
-    pub(super) reason: Forward,
-    pub(super) route: Option<String>,
+    /// Why what is stored does not answer.
+    pub(super) why: Reason,
+    pub(super) route: Option<Arc<str>>,
     /// The client's conditions were kept from the inner service, and are to be evaluated against its answer.
     pub(super) evaluate: bool,
     pub(super) patience: Patience,
@@ -64,10 +65,8 @@ impl Answered {
             return None;
         }
         self.config.cache.count(Event::HttpStale);
-        let telling = Telling {
-            outcome: Outcome::answered(self.reason, status, false),
-            detail: Some("stale-if-error"),
-        };
+        explained(&self.config, self.route.as_deref(), Reason::StaleIfError);
+        let telling = self.telling(status, false, Some(Reason::StaleIfError));
         Some(self.reuse(stored, telling))
     }
 
@@ -108,6 +107,15 @@ impl Answered {
             times: self.times,
             patience: &self.patience,
             stale: self.stale.as_ref(),
+            route: self.route.as_ref(),
+        }
+    }
+
+    fn telling(&self, status: Option<u16>, stored: bool, detail: Option<Reason>) -> Telling {
+        Telling {
+            outcome: Outcome::answered(Forward::of(self.why), status, stored),
+            why: Some(self.why),
+            detail,
         }
     }
 
@@ -136,9 +144,8 @@ impl Answered {
                 (false, Some(refused.reason))
             }
         };
-        let outcome = Outcome::answered(self.reason, Some(304), kept);
         let fresh = offer.stored(stored.body.clone());
-        self.reuse(&fresh, Telling { outcome, detail })
+        self.reuse(&fresh, self.telling(Some(304), kept, detail))
     }
 
     /// The inner service says "not modified" of something else than it was asked about: neither its answer nor the
@@ -146,7 +153,8 @@ impl Answered {
     fn contradicted<R>(&self) -> Response<CacheBody<R>> {
         tracing::warn!("a handler answered 304 with a validator it was not asked about");
         self.forget();
-        let telling = Telling::forwarded(Forward::Stale, Some("contradicting-304"));
+        explained(&self.config, self.route.as_deref(), Reason::Contradicting);
+        let telling = Telling::forwarded(Forward::Stale, Some(Reason::Contradicting));
         if let Some(stored) = self.servable() {
             return self.reuse(stored, telling);
         }
@@ -168,7 +176,7 @@ impl Answered {
     {
         let (mut parts, body) = response.into_parts();
         if self.asked.is_head {
-            let telling = Telling::forwarded(self.reason, None);
+            let telling = self.telling(None, false, None);
             telling.append(&self.config, &mut parts.headers);
             return Response::from_parts(parts, CacheBody::pass(body));
         }
@@ -178,7 +186,7 @@ impl Answered {
         let offer = self.offer(parts.status, &parts.headers);
         let placed = offer.place_body(body.size_hint(), load, leader).await;
         let status = not_modified.then_some(parts.status.as_u16());
-        let outcome = Outcome::answered(self.reason, status, placed.is_ok());
+        let is_placed = placed.is_ok();
         let (mut body, detail) = match placed {
             Ok((commit, len)) => (commit.keep(body, len), None),
             Err(refused) => {
@@ -197,7 +205,8 @@ impl Answered {
             let unread = std::mem::replace(&mut body, CacheBody::empty());
             self.drain_behind(unread);
         }
-        Telling { outcome, detail }.append(&self.config, &mut parts.headers);
+        let telling = self.telling(status, is_placed, detail);
+        telling.append(&self.config, &mut parts.headers);
         Response::from_parts(parts, body)
     }
 
@@ -220,10 +229,9 @@ impl Answered {
     fn refused(&self, refused: &Refused) {
         let now = self.times.response;
         self.config.cache.count(Event::HttpRefused);
+        explained(&self.config, self.route.as_deref(), refused.reason);
         let route = self.route.as_deref().unwrap_or_default();
-        if refused.reason == Refusal::SetCookie.as_str()
-            && self.config.cookie_routes.is_first(route)
-        {
+        if refused.reason == Reason::SetCookie && self.config.cookie_routes.is_first(route) {
             tracing::info!(
                 route,
                 "a response with Set-Cookie is not stored; it would be if it said `public`, or by CacheLayer::set_cookie"

@@ -3,6 +3,7 @@
 use http::{HeaderMap, header};
 
 use super::{directives::RequestDirectives, key::Host, storable::RequestFacts};
+use crate::Reason;
 
 /// A request, as far as caching goes.
 #[derive(Clone, Debug)]
@@ -14,7 +15,7 @@ pub(super) struct Asked {
     /// `If-None-Match` or `If-Modified-Since`: answered from the store, or against what the inner service answers.
     pub(super) conditional: bool,
     /// Why the request is not for the cache at all.
-    pub(super) bypass: Option<&'static str>,
+    pub(super) bypass: Option<Reason>,
 }
 
 impl Asked {
@@ -42,16 +43,16 @@ impl Asked {
                 asked.conditional = true;
             } else if *name == header::IF_MATCH || *name == header::IF_UNMODIFIED_SINCE {
                 // RFC 9111 §4.3.2: a cache does not evaluate these; they are for the handler.
-                asked.bypass = Some("precondition");
+                asked.bypass = Some(Reason::Precondition);
             } else if *name == header::TRANSFER_ENCODING
                 || *name == header::CONTENT_LENGTH && value != "0"
             {
                 // Ours: a handler may go by the content, which is not in the key.
-                asked.bypass = asked.bypass.or(Some("content"));
+                asked.bypass = asked.bypass.or(Some(Reason::Content));
             } else if *name == header::RANGE {
-                asked.bypass = Some("range");
+                asked.bypass = Some(Reason::Range);
             } else if *name == header::UPGRADE {
-                asked.bypass = Some("upgrade");
+                asked.bypass = Some(Reason::Upgrade);
             }
         }
         if has_directives {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::commit::Tee;
+use crate::Reason;
 
 pin_project_lite::pin_project! {
     /// The body of a response that went through [`CacheLayer`](crate::CacheLayer).
@@ -102,7 +103,7 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
                 match &frame {
                     Some(Ok(frame)) => match frame.data_ref() {
                         Some(data) => tee.keep(data),
-                        None => tee.give_up(),
+                        None => tee.give_up(Reason::Trailers),
                     },
                     Some(Err(_)) => tee.break_off(),
                     None => tee.end(cx),

@@ -12,9 +12,10 @@ use super::{
     layer::Config,
     lookup,
     stored::{StoredHead, StoredResponse},
+    telling::explained,
 };
 use crate::{
-    CodecId, Entry, Key, Peek, PutMode, Timestamp,
+    CodecId, Entry, Key, Peek, PutMode, Reason, Timestamp,
     cache::{Event, Leader, Load},
 };
 
@@ -43,6 +44,7 @@ pub(super) struct Commit {
     /// The condition for a variant; a response under the URI's own key goes by the load.
     pub(super) on_variant: Option<PutMode>,
     pub(super) leader: Option<Leader<Landing>>,
+    pub(super) route: Option<Arc<str>>,
 }
 
 impl Tee {
@@ -64,7 +66,7 @@ impl Tee {
         }
         self.len += data.len() as u64;
         if self.len > self.expected.unwrap_or(self.limit).min(self.limit) {
-            return self.give_up();
+            return self.give_up(Reason::TooLarge);
         }
         if data.len() < SMALL {
             return self.small.extend_from_slice(data);
@@ -106,10 +108,10 @@ impl Tee {
     }
 
     /// The body cannot be stored: too large, or with trailers, which a stored copy would lack.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self, reason: Reason) {
         self.forget();
         if let Some(commit) = self.commit.take() {
-            commit.config.cache.count(Event::HttpRefused);
+            commit.not_stored(Event::HttpRefused, reason);
             announce(commit.leader.as_ref(), Landing::Unshared);
         }
     }
@@ -158,37 +160,55 @@ impl Commit {
 
     async fn put(self, body: &[Bytes]) {
         let Some(permit) = self.load.may_store().await else {
-            return self.config.cache.count(Event::LoadLate);
+            return self.not_stored(Event::LoadLate, Reason::Late);
         };
         let mode = self.on_variant.unwrap_or(permit.mode);
         let now = Timestamp::now();
         if self.is_outdated(now) {
             announce(self.leader.as_ref(), Landing::LookAgain);
-            return self.config.cache.count(Event::LoadLate);
+            return self.not_stored(Event::LoadLate, Reason::Late);
         }
-        let (payload, body_at) = self.head.encode(body);
-        let stored = StoredResponse::new(self.head, payload.slice(body_at..), self.policy);
+        let Self {
+            config,
+            key,
+            head,
+            policy,
+            leader,
+            route,
+            ..
+        } = self;
+        let refused = |event, reason| not_stored(&config, route.as_deref(), event, reason);
+        let (payload, body_at) = head.encode(body);
+        let stored = StoredResponse::new(head, payload.slice(body_at..), policy);
         let weight = stored.weight();
-        let most = self.config.cache.capabilities().max_value_len;
+        let most = config.cache.capabilities().max_value_len;
         let is_too_large = most.is_some_and(|most| payload.len() > most);
         let entry = Entry::new(CodecId::RESPONSE, payload, now)
             .with_decoded(Arc::new(stored), weight)
-            .with_expires_at(Some(self.policy.keep_until(&self.config.rules)));
-        let cache = &self.config.cache;
-        let kept = cache.backend().put(&self.key, entry, mode).await;
-        let (event, landing) = match cache.observe(kept) {
-            Ok(true) => (Event::HttpStored, Landing::LookAgain),
+            .with_expires_at(Some(policy.keep_until(&config.rules)));
+        let cache = &config.cache;
+        let kept = cache.backend().put(&key, entry, mode).await;
+        let landing = match cache.observe(kept) {
+            Ok(true) => {
+                cache.count(Event::HttpStored);
+                Landing::LookAgain
+            }
             Ok(false) if is_too_large => {
-                self.config.unshared.insert(self.load.key(), false, now);
-                (Event::HttpRefused, Landing::Unshared)
+                config.unshared.insert(self.load.key(), false, now);
+                refused(Event::HttpRefused, Reason::TooLarge);
+                Landing::Unshared
             }
             // Somebody else was quicker, or the URI was invalidated. In either case those who wait had better look
             // again, and one of them leads where nothing is found: dropping the leader without a word hands over.
-            Ok(false) if mode != PutMode::Always => return cache.count(Event::LoadLate),
-            Ok(false) | Err(_) => (Event::HttpRefused, Landing::Unshared),
+            Ok(false) if mode != PutMode::Always => {
+                return refused(Event::LoadLate, Reason::Late);
+            }
+            Ok(false) | Err(_) => {
+                refused(Event::HttpRefused, Reason::Backend);
+                Landing::Unshared
+            }
         };
-        cache.count(event);
-        announce(self.leader.as_ref(), landing);
+        announce(leader.as_ref(), landing);
     }
 
     /// Whether a response that came later is stored already, because this one's body took longer (RFC 9111 §4: of
@@ -205,8 +225,17 @@ impl Commit {
 
     /// Dropping the leader without a word hands its flight over to one of those who wait.
     fn broken(self) {
-        self.config.cache.count(Event::HttpBroken);
+        self.not_stored(Event::HttpBroken, Reason::Broken);
     }
+
+    fn not_stored(&self, event: Event, reason: Reason) {
+        not_stored(&self.config, self.route.as_deref(), event, reason);
+    }
+}
+
+fn not_stored(config: &Config, route: Option<&str>, event: Event, reason: Reason) {
+    config.cache.count(event);
+    explained(config, route, reason);
 }
 
 /// Tells those who wait for a response what became of it.

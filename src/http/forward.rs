@@ -1,5 +1,7 @@
 //! Asking the inner service.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     Request, Response, StatusCode,
@@ -16,12 +18,11 @@ use super::{
     freshness::Times,
     future::Call,
     lookup,
-    status::Forward,
     telling::{self, Decision, decided},
     work::{Inside, Stale, Work},
 };
 use crate::{
-    Timestamp,
+    Reason, Timestamp,
     cache::{Event, Leader, Load},
 };
 
@@ -37,7 +38,7 @@ where
     /// is begun here.
     pub(super) async fn forward(
         mut self,
-        reason: Forward,
+        why: Reason,
         stale: Option<Stale>,
         leader: Option<Leader<Landing>>,
         load: Option<Load>,
@@ -52,7 +53,8 @@ where
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
         config.cache.count(Event::HttpMiss);
         decided(&config, self.request.extensions(), Decision::Miss);
-        let route = telling::route(&config, self.request.extensions()).map(str::to_owned);
+        let route = telling::route(&config, self.request.extensions()).map(Arc::from);
+        telling::explained(&config, route.as_deref(), why);
         Inside::mark(self.request.extensions_mut(), &config.cache);
         let request = Timestamp::now();
         let result = Call::new(self.inner, self.request).await;
@@ -66,7 +68,7 @@ where
                 response: Timestamp::now(),
             },
             stale,
-            reason,
+            why,
             route,
             evaluate,
             patience: self.patience,

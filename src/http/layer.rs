@@ -6,7 +6,7 @@ use tower_layer::Layer;
 use super::{
     policy::{Rules, SetCookie},
     service::CacheService,
-    status::CacheStatus,
+    status::{CacheStatus, StatusDetail},
     telling::OncePerRoute,
     unshared::Unshared,
 };
@@ -62,6 +62,7 @@ pub(super) struct Config {
     pub(super) follower_wait: Duration,
     pub(super) status: Option<CacheStatus>,
     pub(super) status_key: bool,
+    pub(super) status_detail: StatusDetail,
     pub(super) route_label: Option<fn(&Extensions) -> Option<&str>>,
     /// Routes whose `Set-Cookie` kept a response from being stored, for the log to say it once.
     pub(super) cookie_routes: Arc<OncePerRoute>,
@@ -80,6 +81,7 @@ impl CacheLayer {
             follower_wait: Duration::from_secs(5),
             status: CacheStatus::new("larder").ok(),
             status_key: false,
+            status_detail: StatusDetail::default(),
             route_label: None,
             cookie_routes: Arc::default(),
             unshared: Arc::default(),
@@ -177,6 +179,12 @@ impl CacheLayer {
     /// what other layers may have hidden from clients, such as the path before it was rewritten.
     pub fn status_key(self, on: bool) -> Self {
         self.change(|config| config.status_key = on)
+    }
+
+    /// How much `Cache-Status` tells in `detail`; by default why a response was not stored, or was reused although it is
+    /// stale. All of it is in [`Stats::reasons`](crate::Stats::reasons) and in `tracing` whatever is chosen here.
+    pub fn status_detail(self, detail: StatusDetail) -> Self {
+        self.change(|config| config.status_detail = detail)
     }
 
     /// How log events name the route of a request. In axum routers it is the matched path, as it was written; elsewhere

@@ -17,14 +17,14 @@ use super::{
     lookup,
     patience::Patience,
     policy::assess,
-    storable::{Refusal, RequestFacts},
+    storable::RequestFacts,
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
     variants::{self, Id, VariantRecord},
     vary::Vary,
     work::Stale,
 };
 use crate::{
-    CodecId, Entry, Key, PutMode, Timestamp,
+    CodecId, Entry, Key, PutMode, Reason, Timestamp,
     cache::{Joined, Leader, Load},
 };
 
@@ -44,21 +44,21 @@ pub(super) struct Offer<'a> {
     pub(super) patience: &'a Patience,
     /// What is stored for the request, and does not answer it as it is.
     pub(super) stale: Option<&'a Stale>,
+    pub(super) route: Option<&'a Arc<str>>,
 }
 
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused {
-    /// A token for `Cache-Status`.
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     pub(super) lasts: Lasts,
 }
 
 impl Refused {
-    const BACKEND: Self = Self::once("backend");
-    const LATE: Self = Self::once("late");
+    const BACKEND: Self = Self::once(Reason::Backend);
+    const LATE: Self = Self::once(Reason::Late);
 
-    const fn once(reason: &'static str) -> Self {
+    const fn once(reason: Reason) -> Self {
         Self {
             reason,
             lasts: Lasts::Once,
@@ -75,11 +75,11 @@ pub(super) enum Lasts {
 }
 
 impl Lasts {
-    fn of(refusal: Refusal, status: StatusCode) -> Self {
-        match refusal {
+    fn of(reason: Reason, status: StatusCode) -> Self {
+        match reason {
             _ if is_failure(status) => Self::Once,
-            Refusal::RequestNoStore | Refusal::Authorization | Refusal::SetCookie => Self::Once,
-            Refusal::Credentials => Self::ForCookies,
+            Reason::RequestNoStore | Reason::Authorization | Reason::SetCookie => Self::Once,
+            Reason::Credentials => Self::ForCookies,
             _ => Self::ForAll,
         }
     }
@@ -100,9 +100,13 @@ impl Offer<'_> {
         let declared = declared.and_then(|value| value.ok()?.parse::<u64>().ok());
         let expected = declared.or(size.exact());
         let is_too_large = expected.unwrap_or(size.lower()) > self.config.max_body;
-        if is_too_large || self.headers.len() > MAX_FIELDS {
+        let has_too_many_fields = self.headers.len() > MAX_FIELDS;
+        if is_too_large || has_too_many_fields {
             let refused = Refused {
-                reason: "too-large",
+                reason: match is_too_large {
+                    true => Reason::TooLarge,
+                    false => Reason::TooManyFields,
+                },
                 lasts: Lasts::ForAll,
             };
             return Err(self.release(refused, leader.as_ref()));
@@ -128,10 +132,10 @@ impl Offer<'_> {
             times,
             rules,
         );
-        let policy = assessed.map_err(|refusal| {
+        let policy = assessed.map_err(|reason| {
             let refused = Refused {
-                reason: refusal.as_str(),
-                lasts: Lasts::of(refusal, self.status),
+                reason,
+                lasts: Lasts::of(reason, self.status),
             };
             self.release(refused, leader.as_ref())
         })?;
@@ -174,6 +178,7 @@ impl Offer<'_> {
             load,
             on_variant,
             leader,
+            route: self.route.cloned(),
         })
     }
 
@@ -252,7 +257,7 @@ impl Offer<'_> {
                 return Ok((lookup::variant_key(self.config, &id), Some(id)));
             }
         }
-        Err(Refused::once("contention"))
+        Err(Refused::once(Reason::Contention))
     }
 
     /// What is under the URI's key now, and the condition to replace it under.
@@ -294,7 +299,7 @@ impl Offer<'_> {
         let id = record
             .choose(cache, self.client)
             .ok_or(Refused {
-                reason: "vary-by-secret",
+                reason: Reason::VaryBySecret,
                 lasts: Lasts::ForAll,
             })?
             .id;

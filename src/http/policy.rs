@@ -7,8 +7,9 @@ use http::{HeaderMap, Method, StatusCode};
 use super::{
     directives::ResponseDirectives,
     freshness::{ResponsePolicy, Times},
-    storable::{Refusal, RequestFacts, storable},
+    storable::{RequestFacts, storable},
 };
+use crate::Reason;
 
 /// What a layer does where the RFCs leave the choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,13 +73,13 @@ pub(crate) fn assess(
     directives: &ResponseDirectives,
     times: Times,
     rules: &Rules,
-) -> Result<ResponsePolicy, Refusal> {
+) -> Result<ResponsePolicy, Reason> {
     storable(method, request, status, headers, directives, rules)?;
     let policy = ResponsePolicy::new(request, status, headers, directives, times, rules);
     if policy.is_worth_storing() {
         Ok(policy)
     } else {
-        Err(Refusal::NoFreshness)
+        Err(Reason::NoFreshness)
     }
 }
 
@@ -92,7 +93,7 @@ mod tests {
     fn assessed(
         lines: &[(&'static str, &'static str)],
         change: fn(&mut ResponseDirectives),
-    ) -> Result<ResponsePolicy, Refusal> {
+    ) -> Result<ResponsePolicy, Reason> {
         let line = |(name, value): &(&'static str, &'static str)| {
             (
                 HeaderName::from_static(name),
@@ -128,7 +129,7 @@ mod tests {
         ] {
             assert_eq!(
                 assessed(lines, |_| {}),
-                Err(Refusal::NoFreshness),
+                Err(Reason::NoFreshness),
                 "{lines:?}"
             );
         }
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn what_may_not_be_stored_is_refused_for_that_reason() {
         let refused = assessed(&[("cache-control", "no-store")], |_| {});
-        assert_eq!(refused, Err(Refusal::NoStore));
+        assert_eq!(refused, Err(Reason::NoStore));
     }
 
     #[test]
@@ -149,7 +150,7 @@ mod tests {
             ("set-cookie", "id=1"),
         ];
         let refused = assessed(&lines, |directives| directives.targeted = true);
-        assert_eq!(refused, Err(Refusal::Credentials));
+        assert_eq!(refused, Err(Reason::Credentials));
         let stored = assessed(&lines, |directives| {
             directives.targeted = true;
             directives.max_age = Some(5);

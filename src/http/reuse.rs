@@ -7,7 +7,7 @@ use super::{
     freshness::ResponsePolicy,
     policy::Rules,
 };
-use crate::Timestamp;
+use crate::{Reason, Timestamp};
 
 /// What is done with a stored response that was selected for a request. `age` is the value of `Age`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,18 +19,7 @@ pub(crate) enum Reuse {
     /// It is stale, and answers while a new response is fetched.
     WhileRevalidating { age: u32 },
     /// It has to be validated first.
-    Revalidate(Why),
-}
-
-/// Why a stored response has to be validated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// It is stale.
-    Stale,
-    /// The request does not want it as it is, or not as old as it is.
-    Request,
-    /// It said `no-cache` itself.
-    NoCache,
+    Revalidate(Reason),
 }
 
 /// Decides whether a stored response answers a request at `now`.
@@ -58,10 +47,13 @@ pub(crate) fn reuse(
 fn weigh(policy: &ResponsePolicy, request: &RequestDirectives, now: Timestamp) -> Reuse {
     // RFC 9111 §5.2.2.4, §5.2.1.4.
     if policy.no_cache {
-        return Reuse::Revalidate(Why::NoCache);
+        return Reuse::Revalidate(Reason::NoCache);
     }
-    if request.no_cache || is_too_old(policy, request, now) {
-        return Reuse::Revalidate(Why::Request);
+    if request.no_cache {
+        return Reuse::Revalidate(Reason::RequestNoCache);
+    }
+    if is_too_old(policy, request, now) {
+        return Reuse::Revalidate(Reason::RequestMaxAge);
     }
     let age = policy.age(now);
     if now < policy.fresh_until {
@@ -72,14 +64,15 @@ fn weigh(policy: &ResponsePolicy, request: &RequestDirectives, now: Timestamp) -
             .is_none_or(|seconds| left >= secs(seconds));
         return match is_fresh_enough {
             true => Reuse::Fresh { age },
-            false => Reuse::Revalidate(Why::Request),
+            false => Reuse::Revalidate(Reason::RequestMinFresh),
         };
     }
     // RFC 9111 §5.2.1.1 and §5.2.1.3: with these, a client takes stale responses only when it says so too.
-    let wants_fresh = request.min_fresh.is_some()
-        || request.max_age.is_some() && request.max_stale == MaxStale::None;
-    if wants_fresh {
-        return Reuse::Revalidate(Why::Request);
+    if request.min_fresh.is_some() {
+        return Reuse::Revalidate(Reason::RequestMinFresh);
+    }
+    if request.max_age.is_some() && request.max_stale == MaxStale::None {
+        return Reuse::Revalidate(Reason::RequestMaxAge);
     }
     let staleness = now.since(policy.fresh_until);
     // RFC 5861 §3: not after the window.
@@ -95,7 +88,7 @@ fn weigh(policy: &ResponsePolicy, request: &RequestDirectives, now: Timestamp) -
     if is_allowed && !policy.must_revalidate && !policy.s_maxage {
         return Reuse::StaleAllowed { age };
     }
-    Reuse::Revalidate(Why::Stale)
+    Reuse::Revalidate(Reason::Stale)
 }
 
 /// Whether the response is older than the request's `max-age`; 0 asks for a validation, however new the response is.

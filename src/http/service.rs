@@ -20,11 +20,11 @@ use super::{
     patience::Patience,
     reuse::{Reuse, reuse},
     status::{Forward, append_key},
-    telling::{Decision, decided},
+    telling::{Decision, decided, explained, route},
     unsafe_methods::change,
     work::{Inside, Work},
 };
-use crate::{Timestamp, cache::Event};
+use crate::{Reason, Timestamp, cache::Event};
 
 /// The service that [`CacheLayer`](crate::CacheLayer) makes of another.
 ///
@@ -93,18 +93,15 @@ impl<S> CacheService<S> {
         let config = &self.config;
         let (asked, host) = Asked::read(is_head, request.headers());
         if let Some(reason) = asked.bypass {
-            return self.pass(request, Telling::forwarded(Forward::Bypass, Some(reason)));
+            return self.pass(request, reason);
         }
         if asked.directives.no_store {
-            return self.pass(
-                request,
-                Telling::forwarded(Forward::Request, Some("no-store")),
-            );
+            return self.pass(request, Reason::RequestNoStore);
         }
         let head = config.cache.responses();
         let base = key::base(head, request.uri(), host, request.extensions());
         let Some(base) = base else {
-            return self.pass(request, Telling::forwarded(Forward::Bypass, Some("host")));
+            return self.pass(request, Reason::Host);
         };
         let now = Timestamp::now();
         let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
@@ -150,7 +147,7 @@ impl<S> CacheService<S> {
         R: Body<Data = Bytes> + Send + 'static,
     {
         if invalidation::is_safe(request.method()) || request.method() == Method::CONNECT {
-            return self.pass(request, Telling::forwarded(Forward::Method, None));
+            return self.pass(request, Reason::Method);
         }
         if Inside::is_same(request.extensions(), &self.config.cache) {
             return self.pass_untold(request);
@@ -158,18 +155,23 @@ impl<S> CacheService<S> {
         ResponseFuture::work(change(self.config.clone(), self.inner.clone(), request))
     }
 
-    fn pass<B, R>(&self, request: Request<B>, telling: Telling) -> ResponseFuture<S, B, R>
+    fn pass<B, R>(&self, request: Request<B>, reason: Reason) -> ResponseFuture<S, B, R>
     where
         S: Service<Request<B>> + Clone,
     {
         if Inside::is_same(request.extensions(), &self.config.cache) {
             return self.pass_untold(request);
         }
-        self.config.cache.count(Event::HttpBypass);
-        decided(&self.config, request.extensions(), Decision::Bypass);
+        let config = &self.config;
+        config.cache.count(Event::HttpBypass);
+        decided(config, request.extensions(), Decision::Bypass);
+        explained(config, route(config, request.extensions()), reason);
         // What becomes another protocol is left as it is.
-        let untouched = telling.detail == Some("upgrade") || request.method() == Method::CONNECT;
-        let status = telling.value(&self.config).filter(|_| !untouched);
+        let untouched = reason == Reason::Upgrade || request.method() == Method::CONNECT;
+        // The method is what `fwd` says already.
+        let detail = Some(reason).filter(|reason| *reason != Reason::Method);
+        let telling = Telling::forwarded(Forward::of(reason), detail);
+        let status = telling.value(config).filter(|_| !untouched);
         self.inner_call(request, status)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Reason, Result};
 
 /// The field that the members are written to.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -15,6 +15,27 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 pub(crate) struct CacheStatus {
     /// The name of the cache, as a structured-field token or string.
     name: Arc<str>,
+}
+
+/// How much `Cache-Status` tells in its parameter `detail` (RFC 9211 §2.8), in the words of [`Reason`].
+///
+/// # Examples
+///
+/// ```
+/// use larder::{Cache, CacheLayer, StatusDetail};
+///
+/// let layer = CacheLayer::new(Cache::memory()).status_detail(StatusDetail::All);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StatusDetail {
+    /// Nothing.
+    None,
+    /// Why a response was not stored, or was reused although it is stale.
+    #[default]
+    Storing,
+    /// Also why what is stored did not answer the request. For development: it tells clients what others asked for.
+    All,
 }
 
 /// What was done with a request.
@@ -64,6 +85,22 @@ pub(crate) enum Forward {
 }
 
 impl Forward {
+    /// What a request is forwarded for, where this is why nothing stored answers it.
+    pub(crate) const fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::Stale | Reason::NoCache | Reason::Contradicting => Self::Stale,
+            Reason::RequestNoCache
+            | Reason::RequestMaxAge
+            | Reason::RequestMinFresh
+            | Reason::RequestNoStore
+            | Reason::OnlyIfCached => Self::Request,
+            Reason::OtherVariant => Self::VaryMiss,
+            Reason::Method => Self::Method,
+            Reason::NothingStored | Reason::Damaged | Reason::Backend => Self::UriMiss,
+            _ => Self::Bypass,
+        }
+    }
+
     /// The reason as `fwd` has it, and as metrics do.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -98,7 +135,7 @@ impl CacheStatus {
     }
 
     /// The member for one request. Allocates once.
-    pub(crate) fn value(&self, outcome: Outcome, detail: Option<&'static str>) -> HeaderValue {
+    pub(crate) fn value(&self, outcome: Outcome, detail: Option<&str>) -> HeaderValue {
         let mut line = Line::from_slice(self.name.as_bytes());
         match outcome {
             Outcome::Hit { ttl } => {

@@ -8,6 +8,7 @@ use super::{
     text::trim,
     vary::Vary,
 };
+use crate::Reason;
 
 /// What storing depends on in a request, beside its method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,43 +21,6 @@ pub(crate) struct RequestFacts {
     pub(crate) no_store: bool,
 }
 
-/// Why a response is not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Refusal {
-    Method,
-    RequestNoStore,
-    Status,
-    NoStore,
-    NotUnderstood,
-    Private,
-    Vary,
-    EventStream,
-    Authorization,
-    SetCookie,
-    Credentials,
-    NoFreshness,
-}
-
-impl Refusal {
-    /// The reason as a token, for `detail` in `Cache-Status` and for metrics.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::RequestNoStore => "request-no-store",
-            Self::Status => "status",
-            Self::NoStore => "no-store",
-            Self::NotUnderstood => "must-understand",
-            Self::Private => "private",
-            Self::Vary => "vary",
-            Self::EventStream => "event-stream",
-            Self::Authorization => "authorization",
-            Self::SetCookie => "set-cookie",
-            Self::Credentials => "credentials",
-            Self::NoFreshness => "no-freshness",
-        }
-    }
-}
-
 /// Whether a response may be stored. Whether it is of use is seen from its freshness.
 pub(crate) fn storable(
     method: &Method,
@@ -65,49 +29,49 @@ pub(crate) fn storable(
     headers: &HeaderMap,
     directives: &ResponseDirectives,
     rules: &Rules,
-) -> Result<(), Refusal> {
+) -> Result<(), Reason> {
     let is_explicit = has_explicit_freshness(headers, directives);
     let refuse = |refused: bool, refusal| if refused { Err(refusal) } else { Ok(()) };
 
     refuse(
         !is_method_storable(method, headers, is_explicit),
-        Refusal::Method,
+        Reason::Method,
     )?;
-    refuse(is_about_one_request(status), Refusal::Status)?;
-    refuse(request.no_store, Refusal::RequestNoStore)?;
+    refuse(is_about_one_request(status), Reason::Status)?;
+    refuse(request.no_store, Reason::RequestNoStore)?;
 
     // RFC 9111 §5.2.2.3: must-understand overrides no-store where the status is understood, and nowhere else.
     let is_understood = is_understood(status);
     refuse(
         directives.must_understand && !is_understood,
-        Refusal::NotUnderstood,
+        Reason::NotUnderstood,
     )?;
     refuse(
         directives.no_store && !directives.must_understand,
-        Refusal::NoStore,
+        Reason::NoStore,
     )?;
-    refuse(directives.private, Refusal::Private)?;
-    refuse(Vary::parse(headers) == Vary::Star, Refusal::Vary)?;
-    refuse(is_event_stream(headers), Refusal::EventStream)?;
+    refuse(directives.private, Reason::Private)?;
+    refuse(Vary::parse(headers) == Vary::Star, Reason::Vary)?;
+    refuse(is_event_stream(headers), Reason::EventStream)?;
 
     // RFC 9111 §3.5.
     let is_shared = directives.public || directives.s_maxage.is_some();
     let is_for_all = is_shared || directives.must_revalidate;
-    refuse(request.authorization && !is_for_all, Refusal::Authorization)?;
+    refuse(request.authorization && !is_for_all, Reason::Authorization)?;
     let sets_cookie = sets_cookie(headers, directives);
     let takes_cookie = match rules.set_cookie {
         SetCookie::PublicOnly => is_shared || directives.targeted,
         SetCookie::Always => true,
         SetCookie::Never => false,
     };
-    refuse(sets_cookie && !takes_cookie, Refusal::SetCookie)?;
+    refuse(sets_cookie && !takes_cookie, Reason::SetCookie)?;
 
     let is_cacheable = is_explicit || directives.public || is_heuristically_cacheable(status);
-    refuse(!is_cacheable, Refusal::Status)?;
+    refuse(!is_cacheable, Reason::Status)?;
     // Ours: what may be one user's is stored on the handler's word only. Validation before every reuse is such a word.
     let is_asked_for = is_explicit || directives.public || directives.no_cache;
     let is_personal = request.authorization || request.cookie || sets_cookie;
-    refuse(is_personal && !is_asked_for, Refusal::Credentials)
+    refuse(is_personal && !is_asked_for, Reason::Credentials)
 }
 
 /// Whether a freshness that the handler did not give may be used: not for what may be one user's (ours).

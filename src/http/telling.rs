@@ -8,6 +8,7 @@ use std::{
 use http::Extensions;
 
 use super::layer::Config;
+use crate::Reason;
 
 /// What was decided of a request.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,13 @@ pub(super) fn decided(config: &Config, extensions: &Extensions, decision: Decisi
 fn tell(config: &Config, extensions: &Extensions, decision: Decision) {
     let route = route(config, extensions).unwrap_or_default();
     tracing::debug!(decision = decision.as_str(), route, "HTTP cache");
+}
+
+/// Counts a reason, and tells whoever listens at level `DEBUG`.
+pub(super) fn explained(config: &Config, route: Option<&str>, reason: Reason) {
+    config.cache.count_reason(reason);
+    let route = route.unwrap_or_default();
+    tracing::debug!(reason = reason.as_str(), route, "HTTP cache");
 }
 
 /// The name of the route, of which there are few.

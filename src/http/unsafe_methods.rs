@@ -199,6 +199,7 @@ async fn keep_for_get(
         times,
         patience: &Patience::new(config.cache.backend_timeout()),
         stale: None,
+        route: None,
     };
     offer.place_body(size, load, None).await
 }

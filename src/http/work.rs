@@ -19,13 +19,13 @@ use super::{
     layer::Config,
     lookup::{self, Looked},
     patience::Patience,
-    reuse::{Reuse, Why, reuse},
+    reuse::{Reuse, reuse},
     status::{Forward, Outcome},
-    telling::{Decision, decided},
+    telling::{self, Decision, decided},
     variants::Id,
 };
 use crate::{
-    Cache, Entry, Key, Timestamp,
+    Cache, Entry, Key, Reason, Timestamp,
     cache::{Event, Joined, Leader},
 };
 
@@ -64,7 +64,7 @@ pub(super) struct Work<S, B> {
 enum Weighed {
     Answer(Decision, Telling),
     AnswerAndRevalidate(Telling),
-    Forward(Forward, Option<Why>),
+    Forward(Reason),
     /// What is stored is not for this request, and its answer not for others.
     ForwardAlone,
 }
@@ -91,23 +91,24 @@ where
                 return self.forward_unkept().await;
             }
             let now = Timestamp::now();
-            let (reason, why) = match self.weigh(&looked, now, !waited.is_empty()) {
+            let why = match self.weigh(&looked, now, !waited.is_empty()) {
                 Weighed::Answer(decision, telling) => {
                     self.count(decision);
                     return Ok(self.answer(&looked, now, telling));
                 }
                 Weighed::AnswerAndRevalidate(telling) => {
                     self.count(Decision::Stale);
+                    self.explain(Reason::StaleWhileRevalidate);
                     let response = self.answer(&looked, now, telling);
                     self.revalidate_behind(looked);
                     return Ok(response);
                 }
-                Weighed::Forward(reason, why) => (reason, why),
+                Weighed::Forward(why) => why,
                 Weighed::ForwardAlone if self.asked.directives.only_if_cached => {
                     return Ok(answer::only_if_cached(&config));
                 }
                 Weighed::ForwardAlone => {
-                    return self.forward(Forward::Bypass, None, None, None).await;
+                    return self.forward(Reason::Personal, None, None, None).await;
                 }
             };
             if self.asked.directives.only_if_cached {
@@ -115,7 +116,7 @@ where
             }
             let key = flight_key(&config, &self.base, &looked);
             if !self.may_wait(why, now) || waited.contains(&key) {
-                return self.forward(reason, stale(looked), None, None).await;
+                return self.forward(why, stale(looked), None, None).await;
             }
             let follower = match flights.join(&key) {
                 Joined::Leader(leader) => {
@@ -136,7 +137,7 @@ where
                         }
                         false => Some(leader),
                     };
-                    return self.forward(reason, stale, leader, Some(load)).await;
+                    return self.forward(why, stale, leader, Some(load)).await;
                 }
                 Joined::Follower(follower) => follower,
             };
@@ -155,7 +156,7 @@ where
                         true => Some(lookup::begin_unkept(&config, &self.base).await),
                         false => None,
                     };
-                    return self.forward(reason, stale(looked), None, load).await;
+                    return self.forward(why, stale(looked), None, load).await;
                 }
                 Ok(Some(Landing::Failed(gate))) => {
                     // Held until the inner service has answered: a few at a time.
@@ -163,7 +164,7 @@ where
                     let (headers, patience) = (self.request.headers(), &self.patience);
                     let again = lookup::look(&config, &self.base, headers, now, patience).await;
                     if let Weighed::Forward(..) = self.weigh(&again, now, true) {
-                        let response = self.forward(reason, stale(again), None, None).await;
+                        let response = self.forward(why, stale(again), None, None).await;
                         drop(permit);
                         return response;
                     }
@@ -186,19 +187,18 @@ where
             return Ok(answer::only_if_cached(&self.config));
         }
         let load = lookup::begin_unkept(&self.config, &self.base).await;
-        self.forward(Forward::UriMiss, None, None, Some(load)).await
+        self.forward(Reason::Backend, None, None, Some(load)).await
     }
 
     fn weigh(&self, looked: &Looked, now: Timestamp, collapsed: bool) -> Weighed {
         let entry = match looked {
             Looked::Found(entry, _) => entry,
-            Looked::NoVariant(_) => return Weighed::Forward(Forward::VaryMiss, None),
-            Looked::NoUri | Looked::Ask | Looked::Unreachable => {
-                return Weighed::Forward(Forward::UriMiss, None);
-            }
+            Looked::NoVariant(_) => return Weighed::Forward(Reason::OtherVariant),
+            Looked::NoUri => return Weighed::Forward(Reason::NothingStored),
+            Looked::Ask | Looked::Unreachable => return Weighed::Forward(Reason::Backend),
         };
         let Some(stored) = lookup::response(&self.config, entry) else {
-            return Weighed::Forward(Forward::UriMiss, None);
+            return Weighed::Forward(Reason::Damaged);
         };
         if stored.policy.is_implied() && self.asked.is_personal() {
             return Weighed::ForwardAlone;
@@ -222,6 +222,7 @@ where
                     Decision::Collapsed,
                     Telling {
                         outcome,
+                        why: None,
                         detail: None,
                     },
                 )
@@ -229,31 +230,26 @@ where
             Reuse::Fresh { .. } => Weighed::Answer(Decision::Hit, Telling::hit(ttl)),
             Reuse::StaleAllowed { .. } => Weighed::Answer(Decision::Stale, Telling::hit(ttl)),
             Reuse::WhileRevalidating { .. } if Handle::try_current().is_ok() => {
-                let detail = Some("stale-while-revalidate");
+                let detail = Some(Reason::StaleWhileRevalidate);
                 Weighed::AnswerAndRevalidate(Telling {
                     detail,
                     ..Telling::hit(ttl)
                 })
             }
-            Reuse::WhileRevalidating { .. } => Weighed::Forward(Forward::Stale, Some(Why::Stale)),
-            Reuse::Revalidate(why) => {
-                let reason = match why {
-                    Why::Request => Forward::Request,
-                    Why::Stale | Why::NoCache => Forward::Stale,
-                };
-                Weighed::Forward(reason, Some(why))
-            }
+            Reuse::WhileRevalidating { .. } => Weighed::Forward(Reason::Stale),
+            Reuse::Revalidate(why) => Weighed::Forward(why),
         }
     }
 
     /// Whether the answer to another request could be this one's too.
-    fn may_wait(&self, why: Option<Why>, now: Timestamp) -> bool {
+    fn may_wait(&self, why: Reason, now: Timestamp) -> bool {
         let asked = &self.asked;
         let forces = asked.directives.no_cache && !self.config.rules.ignore_client_directives;
         !asked.is_head
             && !asked.authorization
             && !forces
-            && !matches!(why, Some(Why::Request | Why::NoCache))
+            && why != Reason::NoCache
+            && Forward::of(why) != Forward::Request
             && !self.config.follower_wait.is_zero()
             // Waiting has an end only where there are timers.
             && Handle::try_current().is_ok()
@@ -287,6 +283,11 @@ where
         decided(&self.config, self.request.extensions(), decision);
     }
 
+    fn explain(&self, reason: Reason) {
+        let route = telling::route(&self.config, self.request.extensions());
+        telling::explained(&self.config, route, reason);
+    }
+
     /// Revalidates in a task of its own, with this very request, unless somebody does so already.
     fn revalidate_behind(self, looked: Looked) {
         let key = flight_key(&self.config, &self.base, &looked);
@@ -314,8 +315,7 @@ where
         self.asked.is_head = false;
         self.patience = Patience::new(self.config.cache.backend_timeout());
         *self.request.method_mut() = http::Method::GET;
-        self.forward(Forward::Stale, stale, Some(leader), None)
-            .await
+        self.forward(Reason::Stale, stale, Some(leader), None).await
     }
 }
 

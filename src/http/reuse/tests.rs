@@ -42,8 +42,10 @@ fn asked(response: &str, request: &str, millis: u64) -> Reuse {
     )
 }
 
-const STALE: Reuse = Reuse::Revalidate(Why::Stale);
-const REQUEST: Reuse = Reuse::Revalidate(Why::Request);
+const STALE: Reuse = Reuse::Revalidate(Reason::Stale);
+const NO_CACHE: Reuse = Reuse::Revalidate(Reason::RequestNoCache);
+const MAX_AGE: Reuse = Reuse::Revalidate(Reason::RequestMaxAge);
+const MIN_FRESH: Reuse = Reuse::Revalidate(Reason::RequestMinFresh);
 
 #[test]
 fn a_response_answers_until_its_lifetime_ends() {
@@ -65,28 +67,28 @@ fn unknown_request_directives_change_nothing() {
 fn no_cache_asks_for_validation_on_either_side() {
     assert_eq!(
         asked("max-age=60, no-cache", "", 0),
-        Reuse::Revalidate(Why::NoCache)
+        Reuse::Revalidate(Reason::NoCache)
     );
     assert_eq!(
         asked("max-age=60, no-cache", "max-stale", 0),
-        Reuse::Revalidate(Why::NoCache)
+        Reuse::Revalidate(Reason::NoCache)
     );
     assert_eq!(
         asked("max-age=60, no-cache=\"a\"", "", 0),
         Reuse::Fresh { age: 0 }
     );
-    assert_eq!(asked("max-age=60", "no-cache", 0), REQUEST);
+    assert_eq!(asked("max-age=60", "no-cache", 0), NO_CACHE);
 }
 
 #[test]
 fn a_request_can_want_a_newer_response() {
-    assert_eq!(asked("max-age=60", "max-age=0", 0), REQUEST);
-    assert_eq!(asked("max-age=60", "max-age=0, max-stale", 0), REQUEST);
+    assert_eq!(asked("max-age=60", "max-age=0", 0), MAX_AGE);
+    assert_eq!(asked("max-age=60", "max-age=0, max-stale", 0), MAX_AGE);
     assert_eq!(
         asked("max-age=60", "max-age=10", 10_000),
         Reuse::Fresh { age: 10 }
     );
-    assert_eq!(asked("max-age=60", "max-age=10", 10_001), REQUEST);
+    assert_eq!(asked("max-age=60", "max-age=10", 10_001), MAX_AGE);
 }
 
 #[test]
@@ -95,10 +97,10 @@ fn a_request_can_want_a_response_that_stays_fresh() {
         asked("max-age=60", "min-fresh=50", 10_000),
         Reuse::Fresh { age: 10 }
     );
-    assert_eq!(asked("max-age=60", "min-fresh=50", 10_001), REQUEST);
+    assert_eq!(asked("max-age=60", "min-fresh=50", 10_001), MIN_FRESH);
     assert_eq!(
         asked("max-age=60", "min-fresh=50, max-stale", 70_000),
-        REQUEST
+        MIN_FRESH
     );
 }
 
@@ -111,7 +113,7 @@ fn a_request_can_take_a_stale_response() {
     assert_eq!(asked("max-age=60", "max-age=70, max-stale", 70_000), stale);
     assert_eq!(
         asked("max-age=60", "max-age=69, max-stale", 70_000),
-        REQUEST
+        MAX_AGE
     );
 }
 
@@ -153,8 +155,12 @@ fn stale_while_revalidate_ends_with_its_window() {
 #[test]
 fn a_request_that_wants_a_fresh_response_does_not_get_one_while_revalidating() {
     let response = "max-age=1, stale-while-revalidate=60";
-    for request in ["no-cache", "max-age=30", "min-fresh=1"] {
-        assert_eq!(asked(response, request, 5_000), REQUEST, "{request}");
+    for (request, revalidate) in [
+        ("no-cache", NO_CACHE),
+        ("max-age=30", MAX_AGE),
+        ("min-fresh=1", MIN_FRESH),
+    ] {
+        assert_eq!(asked(response, request, 5_000), revalidate, "{request}");
     }
     let stale = Reuse::WhileRevalidating { age: 5 };
     assert_eq!(asked(response, "max-stale=60", 5_000), stale);
@@ -175,7 +181,7 @@ fn the_switch_ignores_what_clients_want() {
         let stale = reuse(&stored("max-age=60"), &request, after(60_000), &rules);
         assert_eq!(stale, STALE, "{wish}");
         let no_cache = reuse(&stored("max-age=60, no-cache"), &request, NOW, &rules);
-        assert_eq!(no_cache, Reuse::Revalidate(Why::NoCache), "{wish}");
+        assert_eq!(no_cache, Reuse::Revalidate(Reason::NoCache), "{wish}");
     }
 }
 

@@ -41,7 +41,7 @@ const fn get(status: u16) -> Case {
 }
 
 impl Case {
-    fn judge(&self, headers: &[(&'static str, &str)]) -> Result<(), Refusal> {
+    fn judge(&self, headers: &[(&'static str, &str)]) -> Result<(), Reason> {
         let line = |(name, value): &(&'static str, &str)| {
             (
                 HeaderName::from_static(name),
@@ -61,7 +61,7 @@ impl Case {
         )
     }
 
-    fn says(&self, cache_control: &str) -> Result<(), Refusal> {
+    fn says(&self, cache_control: &str) -> Result<(), Reason> {
         self.judge(&[("cache-control", cache_control)])
     }
 }
@@ -82,7 +82,7 @@ fn what_answers_one_request_alone_is_not_stored() {
     for status in [100, 101, 103, 206, 304, 412, 416, 417] {
         assert_eq!(
             get(status).says("public, max-age=60"),
-            Err(Refusal::Status),
+            Err(Reason::Status),
             "{status}"
         );
     }
@@ -94,7 +94,7 @@ fn without_freshness_only_heuristically_cacheable_statuses_are_stored() {
         assert_eq!(get(status).judge(&[]), Ok(()), "{status}");
     }
     for status in [201, 202, 302, 303, 307, 403, 500, 502, 503, 504, 599] {
-        assert_eq!(get(status).judge(&[]), Err(Refusal::Status), "{status}");
+        assert_eq!(get(status).judge(&[]), Err(Reason::Status), "{status}");
         assert_eq!(get(status).says("public"), Ok(()), "{status}");
     }
 }
@@ -109,7 +109,7 @@ fn other_methods_are_not_stored() {
         Method::PATCH,
     ] {
         let case = Case { method, ..get(200) };
-        assert_eq!(case.says("max-age=60"), Err(Refusal::Method));
+        assert_eq!(case.says("max-age=60"), Err(Reason::Method));
     }
 }
 
@@ -124,16 +124,16 @@ fn a_post_is_stored_with_explicit_freshness_and_a_content_location() {
         post.judge(&[("cache-control", "max-age=60"), location]),
         Ok(())
     );
-    assert_eq!(post.says("max-age=60"), Err(Refusal::Method));
+    assert_eq!(post.says("max-age=60"), Err(Reason::Method));
     assert_eq!(
         post.judge(&[("cache-control", "public"), location]),
-        Err(Refusal::Method)
+        Err(Reason::Method)
     );
 }
 
 #[test]
 fn no_store_on_either_side_refuses() {
-    assert_eq!(get(200).says("max-age=60, no-store"), Err(Refusal::NoStore));
+    assert_eq!(get(200).says("max-age=60, no-store"), Err(Reason::NoStore));
     let case = Case {
         request: RequestFacts {
             no_store: true,
@@ -141,7 +141,7 @@ fn no_store_on_either_side_refuses() {
         },
         ..get(200)
     };
-    assert_eq!(case.says("max-age=60"), Err(Refusal::RequestNoStore));
+    assert_eq!(case.says("max-age=60"), Err(Reason::RequestNoStore));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn must_understand_decides_by_the_status() {
         get(200).says("max-age=60, no-store, must-understand"),
         Ok(())
     );
-    let refused = Err(Refusal::NotUnderstood);
+    let refused = Err(Reason::NotUnderstood);
     assert_eq!(
         get(599).says("max-age=60, no-store, must-understand"),
         refused
@@ -160,7 +160,7 @@ fn must_understand_decides_by_the_status() {
 
 #[test]
 fn private_refuses_and_its_qualified_form_does_not() {
-    assert_eq!(get(200).says("private, max-age=60"), Err(Refusal::Private));
+    assert_eq!(get(200).says("private, max-age=60"), Err(Reason::Private));
     assert_eq!(get(200).says("private=\"a\", max-age=60"), Ok(()));
 }
 
@@ -169,7 +169,7 @@ fn varying_by_everything_refuses() {
     let fresh = ("cache-control", "max-age=60");
     assert_eq!(
         get(200).judge(&[fresh, ("vary", "a, *")]),
-        Err(Refusal::Vary)
+        Err(Reason::Vary)
     );
     assert_eq!(get(200).judge(&[fresh, ("vary", "a")]), Ok(()));
 }
@@ -179,7 +179,7 @@ fn streams_of_events_are_not_stored() {
     let fresh = ("cache-control", "max-age=60");
     for value in ["text/event-stream", "Text/Event-Stream ; charset=utf-8"] {
         let refused = get(200).judge(&[fresh, ("content-type", value)]);
-        assert_eq!(refused, Err(Refusal::EventStream), "{value}");
+        assert_eq!(refused, Err(Reason::EventStream), "{value}");
     }
     assert_eq!(
         get(200).judge(&[fresh, ("content-type", "text/event-streams")]),
@@ -193,11 +193,11 @@ fn authorised_responses_are_stored_when_they_say_so() {
         request: AUTHORIZED,
         ..get(200)
     };
-    assert_eq!(authorised.says("max-age=60"), Err(Refusal::Authorization));
-    assert_eq!(authorised.judge(&[]), Err(Refusal::Authorization));
+    assert_eq!(authorised.says("max-age=60"), Err(Reason::Authorization));
+    assert_eq!(authorised.judge(&[]), Err(Reason::Authorization));
     assert_eq!(
         authorised.says("max-age=60, proxy-revalidate"),
-        Err(Refusal::Authorization)
+        Err(Reason::Authorization)
     );
     for permission in [
         "max-age=60, public",
@@ -239,7 +239,7 @@ fn a_cookie_that_is_set_needs_a_word_for_shared_caches() {
         let expected = if stored {
             Ok(())
         } else {
-            Err(Refusal::SetCookie)
+            Err(Reason::SetCookie)
         };
         let judged = case.judge(&[("cache-control", cache_control), cookie]);
         assert_eq!(judged, expected, "{rule:?} {cache_control}");
@@ -253,7 +253,7 @@ fn what_may_be_one_users_is_stored_on_the_handlers_word_only() {
         request: WITH_COOKIE,
         ..get(200)
     };
-    let refused = Err(Refusal::Credentials);
+    let refused = Err(Reason::Credentials);
     assert_eq!(with_cookie.judge(&[tag]), refused);
     assert_eq!(
         with_cookie.judge(&[tag, ("cache-control", "must-revalidate")]),
@@ -286,11 +286,7 @@ fn what_may_be_one_users_is_stored_on_the_handlers_word_only() {
 
 #[test]
 fn reasons_are_tokens() {
-    for refusal in [
-        Refusal::Method,
-        Refusal::RequestNoStore,
-        Refusal::NoFreshness,
-    ] {
+    for refusal in [Reason::Method, Reason::RequestNoStore, Reason::NoFreshness] {
         let is_token = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
         assert!(refusal.as_str().bytes().all(is_token));
     }
