@@ -66,6 +66,8 @@ reasons! {
     Personal => "personal",
     /// Not reused: the stored bytes could not be read.
     Damaged => "damaged",
+    /// Not reused: the layer is in shadow mode, and the store would have answered.
+    Shadow => "shadow",
     /// Not forwarded: the request says `only-if-cached`, and nothing stored answers it (RFC 9111 §5.2.1.7).
     OnlyIfCached => "only-if-cached",
 

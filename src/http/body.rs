@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::commit::Tee;
+use super::{commit::Tee, shadow::Comparison};
 use crate::Reason;
 
 pin_project_lite::pin_project! {
@@ -28,6 +28,7 @@ pin_project_lite::pin_project! {
         Stored { bytes: Option<Bytes> },
         Pass { #[pin] body: B },
         Tee { #[pin] body: B, tee: Box<Tee> },
+        Watched { #[pin] body: B, comparison: Option<Box<Comparison>> },
     }
 }
 
@@ -57,6 +58,16 @@ impl<B> CacheBody<B> {
             kind: Kind::Tee {
                 body,
                 tee: Box::new(tee),
+            },
+        }
+    }
+
+    /// A body of the inner service that is compared with a stored one as it goes by.
+    pub(super) fn watched(body: B, comparison: Comparison) -> Self {
+        Self {
+            kind: Kind::Watched {
+                body,
+                comparison: Some(Box::new(comparison)),
             },
         }
     }
@@ -114,13 +125,36 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
                 }
                 Poll::Ready(frame)
             }
+            KindProj::Watched {
+                mut body,
+                comparison,
+            } => {
+                let frame = std::task::ready!(body.as_mut().poll_frame(cx));
+                if let Some(mut watching) = comparison.take() {
+                    let data = match &frame {
+                        Some(Ok(frame)) => Some(frame.data_ref().map_or(&[][..], |data| data)),
+                        // What broke off is not compared.
+                        Some(Err(_)) => return Poll::Ready(frame),
+                        None => None,
+                    };
+                    let goes_on = data.is_some_and(|data| watching.data(data));
+                    match data {
+                        Some(_) if goes_on && !body.is_end_stream() => *comparison = Some(watching),
+                        Some(_) if !goes_on => {}
+                        _ => watching.end(),
+                    }
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Stored { bytes } => bytes.is_none(),
-            Kind::Pass { body } | Kind::Tee { body, .. } => body.is_end_stream(),
+            Kind::Pass { body } | Kind::Tee { body, .. } | Kind::Watched { body, .. } => {
+                body.is_end_stream()
+            }
         }
     }
 
@@ -129,7 +163,9 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
             Kind::Stored { bytes } => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Kind::Pass { body } | Kind::Tee { body, .. } => body.size_hint(),
+            Kind::Pass { body } | Kind::Tee { body, .. } | Kind::Watched { body, .. } => {
+                body.size_hint()
+            }
         }
     }
 }
@@ -146,6 +182,7 @@ impl<B> fmt::Debug for CacheBody<B> {
             Kind::Stored { .. } => "CacheBody::Stored",
             Kind::Pass { .. } => "CacheBody::Pass",
             Kind::Tee { .. } => "CacheBody::Tee",
+            Kind::Watched { .. } => "CacheBody::Watched",
         })
     }
 }

@@ -6,6 +6,7 @@ use tower_layer::Layer;
 use super::{
     policy::{Rules, SetCookie},
     service::CacheService,
+    shadow::Shadow,
     status::{CacheStatus, StatusDetail},
     telling::OncePerRoute,
     unshared::Unshared,
@@ -57,6 +58,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) struct Config {
     pub(super) cache: Cache,
     pub(super) rules: Rules,
+    pub(super) shadow: Option<Shadow>,
     pub(super) max_body: u64,
     pub(super) max_variants: usize,
     pub(super) follower_wait: Duration,
@@ -76,6 +78,7 @@ impl CacheLayer {
         Self(Arc::new(Config {
             cache,
             rules: Rules::default(),
+            shadow: None,
             max_body: 1 << 20,
             max_variants: 32,
             follower_wait: Duration::from_secs(5),
@@ -149,6 +152,12 @@ impl CacheLayer {
     /// runs by itself. Zero switches collapsing off.
     pub fn follower_wait(self, wait: Duration) -> Self {
         self.change(|config| config.follower_wait = wait.min(LONGEST_WAIT))
+    }
+
+    /// Answers nothing from the store, and compares what it would have answered with what the inner service does: see
+    /// [`Shadow`].
+    pub fn shadow(self, shadow: Shadow) -> Self {
+        self.change(|config| config.shadow = Some(shadow))
     }
 
     /// The name of this cache in `Cache-Status`, `larder` by default.

@@ -24,7 +24,7 @@ use super::{
     unsafe_methods::change,
     work::{Inside, Work},
 };
-use crate::{Reason, Timestamp, cache::Event};
+use crate::{Key, Reason, Timestamp, cache::Event};
 
 /// The service that [`CacheLayer`](crate::CacheLayer) makes of another.
 ///
@@ -103,6 +103,12 @@ impl<S> CacheService<S> {
         let Some(base) = base else {
             return self.pass(request, Reason::Host);
         };
+        if let Some(shadow) = config.shadow.clone()
+            && !Inside::is_same(request.extensions(), &config.cache)
+        {
+            let work = self.work(request, asked, base.to_key());
+            return ResponseFuture::work(work.shadow(shadow));
+        }
         let now = Timestamp::now();
         let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
         if let Looked::Found(entry, _) = &looked
@@ -127,15 +133,22 @@ impl<S> CacheService<S> {
         if Inside::is_same(request.extensions(), &config.cache) {
             return self.pass_untold(request);
         }
-        let work = Work {
-            config: config.clone(),
+        let work = self.work(request, asked, base.to_key());
+        ResponseFuture::work(work.run(looked))
+    }
+
+    fn work<B>(&self, request: Request<B>, asked: Asked, base: Key) -> Work<S, B>
+    where
+        S: Clone,
+    {
+        Work {
+            config: self.config.clone(),
             inner: self.inner.clone(),
             request,
             asked,
-            base: base.to_key(),
-            patience: Patience::new(config.cache.backend_timeout()),
-        };
-        ResponseFuture::work(work.run(looked))
+            base,
+            patience: Patience::new(self.config.cache.backend_timeout()),
+        }
     }
 
     /// Methods other than GET and HEAD.

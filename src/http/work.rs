@@ -61,7 +61,7 @@ pub(super) struct Work<S, B> {
 }
 
 /// What to do, going by what is stored.
-enum Weighed {
+pub(super) enum Weighed {
     Answer(Decision, Telling),
     AnswerAndRevalidate(Telling),
     Forward(Reason),
@@ -190,7 +190,7 @@ where
         self.forward(Reason::Backend, None, None, Some(load)).await
     }
 
-    fn weigh(&self, looked: &Looked, now: Timestamp, collapsed: bool) -> Weighed {
+    pub(super) fn weigh(&self, looked: &Looked, now: Timestamp, collapsed: bool) -> Weighed {
         let entry = match looked {
             Looked::Found(entry, _) => entry,
             Looked::NoVariant(_) => return Weighed::Forward(Reason::OtherVariant),
