@@ -127,6 +127,19 @@ pub trait Backend: Send + Sync + 'static {
     /// entries; their space is reclaimed by [`remove_expired`](Self::remove_expired).
     async fn clear(&self, namespace: &str) -> Result<()>;
 
+    /// Removes every entry whose [encoded](Key::encoded) key begins with all of `prefix`, and says how many live ones
+    /// there were. The cost grows with the number of entries that the backend holds, of whatever key.
+    ///
+    /// What is put meanwhile may stay.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where [`Capabilities::delete_prefix`] is not declared.
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        let _ = prefix;
+        Err(Error::unsupported(self.name(), "delete_prefix"))
+    }
+
     /// Reclaims the space of up to `limit` entries that have ended, and says of how many.
     async fn remove_expired(&self, limit: usize) -> Result<usize>;
 
@@ -233,6 +246,8 @@ pub struct Capabilities {
     pub touch: bool,
     /// [`Backend::clear`].
     pub clear: bool,
+    /// [`Backend::delete_prefix`].
+    pub delete_prefix: bool,
     /// [`Backend::remove_expired`]; backends whose server reclaims by itself need none.
     pub remove_expired: bool,
     /// Other processes see the same entries.
@@ -255,6 +270,7 @@ impl Capabilities {
         leases: false,
         touch: false,
         clear: false,
+        delete_prefix: false,
         remove_expired: false,
         shared: false,
         persistent: false,
@@ -273,6 +289,7 @@ impl fmt::Debug for Capabilities {
             (self.leases, "leases"),
             (self.touch, "touch"),
             (self.clear, "clear"),
+            (self.delete_prefix, "delete_prefix"),
             (self.remove_expired, "remove_expired"),
             (self.shared, "shared"),
             (self.persistent, "persistent"),

@@ -325,18 +325,46 @@ impl Cache {
 
     /// Ends what is stored for URIs, all variants at once, and keeps what is on its way there from being stored.
     pub(crate) async fn invalidate_responses(&self, keys: &[Key]) {
-        let shared = self.shared();
-        for key in keys {
-            shared.generations.advance(key).await;
-            shared.response_flights.detach(key);
-        }
+        // Counted and logged already; a request does not fail by it.
+        let _ = self.end_responses(keys).await;
+    }
+
+    /// [`invalidate_responses`](Self::invalidate_responses), and for how many of the URIs something was stored.
+    pub(crate) async fn end_responses(&self, keys: &[Key]) -> Result<usize> {
+        self.supersede_responses(keys).await;
         let deleted = match keys {
             [key] => self.backend().delete(key).await.map(|ended| vec![ended]),
             keys => self.backend().delete_many(keys).await,
         };
-        let deleted = self.observe(deleted).unwrap_or_default();
+        let deleted = self.observe(deleted)?;
         let ended = deleted.into_iter().filter(|ended| *ended).count();
         self.add(Event::HttpInvalidated, ended);
+        Ok(ended)
+    }
+
+    /// Ends what is stored for every URI whose key begins with `prefix`, and says for how many something was.
+    pub(crate) async fn end_responses_under(&self, prefix: &Key) -> Result<usize> {
+        self.supersede_under(prefix).await;
+        let ended = self.observe(self.backend().delete_prefix(prefix).await);
+        // As in `clear`: whoever asked meanwhile may have found what was there before.
+        self.supersede_under(prefix).await;
+        let ended = ended?;
+        self.add(Event::HttpInvalidated, ended);
+        Ok(ended)
+    }
+
+    /// Keeps responses that are on their way from being stored or waited for.
+    pub(crate) async fn supersede_responses(&self, keys: &[Key]) {
+        for key in keys {
+            self.shared().generations.advance(key).await;
+            self.shared().response_flights.detach(key);
+        }
+    }
+
+    async fn supersede_under(&self, prefix: &Key) {
+        let under = |key: &Key| key.encoded().starts_with(prefix.encoded());
+        self.shared().generations.advance_all(under).await;
+        self.shared().response_flights.detach_all(under);
     }
 
     /// The same for all handles of one cache, and for no other.
@@ -369,6 +397,14 @@ impl Cache {
     /// The key for hashes of what clients send, and whether other processes have the same.
     pub(crate) fn hash_key(&self) -> (&[u8; 32], bool) {
         (&self.0.shared.hash_key, self.0.shared.hash_key_given)
+    }
+
+    /// Turns a failure of the backend into what a miss looks like, when the settings say so.
+    pub(crate) fn tolerate<T>(&self, result: Result<T>, missing: T) -> Result<T> {
+        match result {
+            Err(_) if self.shared().ignore_errors => Ok(missing),
+            result => result,
+        }
     }
 
     pub(crate) fn count(&self, event: Event) {

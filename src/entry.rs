@@ -134,6 +134,11 @@ impl Entry {
         })
     }
 
+    /// The same entry, whose decoded form is still to be made and will weigh so much.
+    pub(crate) fn with_decoded_weight(self, weight: usize) -> Self {
+        self.change(|inner| inner.decoded_weight = weight)
+    }
+
     #[cfg(feature = "memory")]
     pub(crate) fn with_epoch(self, epoch: u64) -> Self {
         self.change(|inner| inner.epoch = AtomicU64::new(epoch))

@@ -27,6 +27,7 @@ enum Fault {
     LooksBeforeItCounts,
     ClearsEverything,
     ClearsNothing,
+    TakesAPrefixForAKey,
     AnswersWhenClosed,
     CountsValues,
     TouchesNothing,
@@ -169,6 +170,13 @@ impl Backend for Faulty {
         }
     }
 
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        match self.fault {
+            TakesAPrefixForAKey => Ok(usize::from(self.memory.delete(prefix).await?)),
+            _ => self.memory.delete_prefix(&self.key(prefix)).await,
+        }
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         self.memory.remove_expired(limit).await
     }
@@ -222,6 +230,10 @@ async fn every_fault_is_found_by_the_behaviour_that_is_about_it() {
             "an_overflow_leaves_the_counter_as_it_was",
         ),
         (ClearsEverything, "clear_leaves_every_other_namespace"),
+        (
+            TakesAPrefixForAKey,
+            "delete_prefix_ends_what_begins_with_it",
+        ),
         (ClearsNothing, "clear_ends_its_whole_namespace"),
         (AnswersWhenClosed, "a_closed_backend_says_so_on_every_verb"),
         (CountsValues, "a_value_of_digits_does_not_count"),

@@ -166,6 +166,11 @@ impl Backend for Leases {
         self.memory.clear(namespace).await
     }
 
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        self.invalidate_elsewhere();
+        self.memory.delete_prefix(prefix).await
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         self.memory.remove_expired(limit).await
     }

@@ -74,6 +74,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).clear(namespace).await
     }
 
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        (**self).delete_prefix(prefix).await
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         (**self).remove_expired(limit).await
     }

@@ -50,7 +50,7 @@ impl Default for GuardRules {
 ///   (`enable_time`), as the clients of servers do anyway.
 /// * **A circuit breaker.** After some failures in a row, calls are refused without asking the server. One task asks for
 ///   a sign of life meanwhile, so no request pays for finding out.
-/// * **Invalidations are remembered** when they fail or are refused: `delete`, `delete_many`, `delete_if`, `clear`, and
+/// * **Invalidations are remembered** when they fail or are refused: `delete`, `delete_many`, `delete_if`, `delete_prefix`, `clear`, and
 ///   puts of [`PutMode::Always`], whose callers say that what was there before is no longer true; the key is deleted
 ///   when the server is back. An invalidation that fails opens the breaker at once, and it closes when all of them have
 ///   been replayed, so nothing is read before.
@@ -91,8 +91,8 @@ pub(crate) struct GuardReading {
 /// How many keys have the time of one call.
 const KEYS_PER_TIMEOUT: usize = 1_000;
 
-/// Reclaiming works through many entries, and nobody waits for it.
-const REMOVE_EXPIRED_TIMEOUTS: usize = 10;
+/// What works through all entries may take longer than other calls; no request waits for it.
+const WHOLE_TIMEOUTS: usize = 10;
 
 impl Guarded {
     pub(crate) fn new(inner: Arc<dyn Backend>, rules: GuardRules) -> Arc<Self> {
@@ -147,6 +147,7 @@ impl Guarded {
         };
         let times = match what {
             Invalidation::Keys(keys) => times(keys.len()),
+            Invalidation::Prefix(_) => WHOLE_TIMEOUTS,
             Invalidation::Version(..) | Invalidation::Namespace(_) => 1,
         };
         let answer = self.bounded(verb, times, call()).await;
@@ -317,10 +318,18 @@ impl Backend for Guarded {
         self.invalidate(Verb::Clear, what, call).await
     }
 
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        let call = || self.inner.delete_prefix(prefix);
+        if !self.inner.capabilities().delete_prefix {
+            return call().await;
+        }
+        let what = Invalidation::Prefix(prefix);
+        self.invalidate(Verb::DeletePrefix, what, call).await
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         let call = || self.inner.remove_expired(limit);
-        self.ask(Verb::RemoveExpired, REMOVE_EXPIRED_TIMEOUTS, call)
-            .await
+        self.ask(Verb::RemoveExpired, WHOLE_TIMEOUTS, call).await
     }
 
     /// Goes to the server even while the breaker is open.

@@ -252,6 +252,7 @@ impl Backend for Memory {
             versions: true,
             touch: true,
             clear: true,
+            delete_prefix: true,
             remove_expired: true,
             max_value_len: Some(self.0.engine.max_payload_len()),
             ..Capabilities::NONE
@@ -353,6 +354,14 @@ impl Backend for Memory {
         self.0.clears.clear(namespace);
         self.0.sweeper.start(&self.0);
         Ok(())
+    }
+
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        self.0.open("delete_prefix")?;
+        // One by one, so that nobody who changes an entry at this moment puts it back.
+        let keys = self.0.engine.keys(prefix.encoded());
+        let deleted = keys.iter().map(Key::as_key_ref);
+        Ok(deleted.filter(|key| self.0.delete(*key, None)).count())
     }
 
     async fn remove_expired(&self, limit: usize) -> Result<usize> {

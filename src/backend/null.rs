@@ -36,6 +36,7 @@ impl Backend for Null {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             clear: true,
+            delete_prefix: true,
             ..Capabilities::NONE
         }
     }
@@ -86,6 +87,10 @@ impl Backend for Null {
 
     async fn clear(&self, _: &str) -> Result<()> {
         Ok(())
+    }
+
+    async fn delete_prefix(&self, _: &Key) -> Result<usize> {
+        Ok(0)
     }
 
     async fn remove_expired(&self, _: usize) -> Result<usize> {

@@ -194,6 +194,7 @@ impl Backend for Redis {
             leases: true,
             touch: true,
             clear: true,
+            delete_prefix: false,
             remove_expired: true,
             shared: true,
             persistent: true,

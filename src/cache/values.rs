@@ -465,15 +465,7 @@ impl Cache {
         found
     }
 
-    pub(super) fn add(&self, event: Event, count: usize) {
+    pub(crate) fn add(&self, event: Event, count: usize) {
         self.shared().counters.add(event, count as u64);
-    }
-
-    /// Turns a failure of the backend into what a miss looks like, when the settings say so.
-    fn tolerate<T>(&self, result: Result<T>, missing: T) -> Result<T> {
-        match result {
-            Err(_) if self.shared().ignore_errors => Ok(missing),
-            result => result,
-        }
     }
 }

@@ -79,8 +79,11 @@ impl Answered {
     /// The stored response, where it may stand in for a failure.
     fn servable(&self) -> Option<&StoredResponse> {
         let (now, rules) = (self.times.response, &self.config.rules);
-        self.stored()
-            .filter(|stored| serve_on_error(&stored.policy, now, rules))
+        let (_, variant) = self.stale.as_ref()?;
+        self.stored().filter(|stored| {
+            let policy = lookup::policy(stored, variant.as_ref());
+            serve_on_error(&policy, now, rules)
+        })
     }
 
     fn reuse<R>(&self, stored: &StoredResponse, telling: Telling) -> Response<CacheBody<R>> {
@@ -249,11 +252,11 @@ impl Answered {
 
     /// Deletes the stored response, unless a newer one has taken its place. The client does not wait for a server.
     fn forget(&self) {
-        let Some((entry, id)) = &self.stale else {
+        let Some((entry, variant)) = &self.stale else {
             return;
         };
-        let key = match id {
-            Some(id) => lookup::variant_key(&self.config, id),
+        let key = match variant {
+            Some(variant) => lookup::variant_key(&self.config, &variant.id),
             None => self.base.clone(),
         };
         let (cache, version) = (self.config.cache.clone(), entry.version());

@@ -108,6 +108,12 @@ impl ResponsePolicy {
         whole(self.fresh_until.since(now)) - whole(now.since(self.fresh_until))
     }
 
+    /// The same, stale from `at` on if not before: what was purged softly.
+    pub(crate) fn stale_from(mut self, at: Timestamp) -> Self {
+        self.fresh_until = self.fresh_until.min(at);
+        self
+    }
+
     /// Whether every reuse has to be validated, of a fresh response too.
     pub(crate) const fn must_be_validated(&self) -> bool {
         self.no_cache

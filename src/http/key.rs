@@ -90,15 +90,16 @@ pub(super) fn authority<'a>(uri: &'a Uri, host: Host<'a>) -> Option<&'a [u8]> {
     }
     match host {
         Host::None => Some(b""),
-        Host::One(host) => {
-            let host = host.as_bytes();
-            // What could end an authority would let one host name another's URI.
-            host.iter()
-                .all(|&byte| IN_AUTHORITY[usize::from(byte)])
-                .then_some(host)
-        }
+        Host::One(host) => host_only(host.as_bytes()),
         Host::Several => None,
     }
+}
+
+/// A host as it is, unless it has in it what could end an authority: that would let one host name another's URI.
+pub(super) fn host_only(host: &[u8]) -> Option<&[u8]> {
+    host.iter()
+        .all(|&byte| IN_AUTHORITY[usize::from(byte)])
+        .then_some(host)
 }
 
 static IN_AUTHORITY: [bool; 256] = {
@@ -130,7 +131,7 @@ fn without_userinfo(authority: &Authority) -> &[u8] {
         .as_bytes()
 }
 
-fn without_default_port<'a>(scheme: &str, authority: &'a [u8]) -> &'a [u8] {
+pub(super) fn without_default_port<'a>(scheme: &str, authority: &'a [u8]) -> &'a [u8] {
     let port: &[u8] = if scheme == "https" { b":443" } else { b":80" };
     authority
         .strip_suffix(port)

@@ -1,10 +1,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::Extensions;
+use http::{Extensions, request::Parts};
 use tower_layer::Layer;
 
 use super::{
     policy::{Rules, SetCookie},
+    purging::Authoriser,
     service::CacheService,
     shadow::Shadow,
     status::{CacheStatus, StatusDetail},
@@ -66,6 +67,8 @@ pub(super) struct Config {
     pub(super) status_key: bool,
     pub(super) status_detail: StatusDetail,
     pub(super) route_label: Option<fn(&Extensions) -> Option<&str>>,
+    /// Who may purge by the method PURGE; `None` leaves the method to the inner service.
+    pub(super) purge: Option<Authoriser>,
     /// Routes whose `Set-Cookie` kept a response from being stored, for the log to say it once.
     pub(super) cookie_routes: Arc<OncePerRoute>,
     /// URIs whose responses were not to be shared lately, so that requests for them do not wait for each other.
@@ -86,6 +89,7 @@ impl CacheLayer {
             status_key: false,
             status_detail: StatusDetail::default(),
             route_label: None,
+            purge: None,
             cookie_routes: Arc::default(),
             unshared: Arc::default(),
         }))
@@ -200,6 +204,28 @@ impl CacheLayer {
     /// there is none unless a label is made here. It must be one of few: never the path itself.
     pub fn route_label(self, label: fn(&Extensions) -> Option<&str>) -> Self {
         self.change(|config| config.route_label = Some(label))
+    }
+
+    /// Answers the method `PURGE` for those whom `authoriser` lets: what is stored for the request's URI is ended, all
+    /// variants of it, or made stale where the request says `Purge-Mode: soft`. Off by default; `PURGE` is then passed on
+    /// like any other method that is not known.
+    ///
+    /// The answer is a 200 where something was stored and a 404 where nothing was; `Cache-Status` says what was done. It
+    /// is a 403 that tells nothing for everybody else, and a 503 where the backend is out of reach. Neither of these
+    /// requests gets to the inner service, so what it does to authenticate its clients does not protect the method:
+    /// `authoriser` alone does. Have it compare secrets in constant time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// // A proxy in front of it all sets this field, and removes it from what clients send.
+    /// let layer = CacheLayer::new(Cache::memory())
+    ///     .purge_method(|request| request.headers.get("x-internal").is_some_and(|value| value == "yes"));
+    /// ```
+    pub fn purge_method(self, authoriser: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.change(|config| config.purge = Some(Arc::new(authoriser)))
     }
 
     /// Puts the layer around a whole router, as what `axum::serve` takes.

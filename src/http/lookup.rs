@@ -1,12 +1,15 @@
 //! Finding the stored response that a request selects.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 
 use super::{
+    freshness::ResponsePolicy,
     layer::Config,
     patience::Patience,
     stored::StoredResponse,
-    variants::{self, Chosen, Id, VariantRecord},
+    variants::{self, Chosen, Id, Variant, VariantRecord},
 };
 use crate::{CodecId, Entry, Key, KeyRef, Peek, Result, Timestamp, cache::Load};
 
@@ -14,7 +17,7 @@ use crate::{CodecId, Entry, Key, KeyRef, Peek, Result, Timestamp, cache::Load};
 #[derive(Clone, Debug)]
 pub(super) enum Looked {
     /// A response, under the URI's key or that of a variant.
-    Found(Entry, Option<Id>),
+    Found(Entry, Option<Variant>),
     /// Nothing for the URI.
     NoUri,
     /// Variants of the URI, but not this one.
@@ -41,12 +44,12 @@ pub(super) fn peek(
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
     }
-    let Some(Chosen { id, key }) = choose(config, &entry, request) else {
+    let Some(Chosen { variant, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
     match config.cache.backend().peek(key.as_key_ref(), now) {
-        Peek::Hit(entry) => Looked::Found(entry, Some(id)),
-        Peek::Miss => Looked::NoVariant(id),
+        Peek::Hit(entry) => Looked::Found(entry, Some(variant)),
+        Peek::Miss => Looked::NoVariant(variant.id),
         Peek::Ask => Looked::Ask,
     }
 }
@@ -119,14 +122,14 @@ async fn follow(
     if entry.codec() == CodecId::RESPONSE {
         return Looked::Found(entry, None);
     }
-    let Some(Chosen { id, key }) = choose(config, &entry, request) else {
+    let Some(Chosen { variant, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
     match patience.wait(config.cache.fetch(&key)).await {
         None => Looked::Unreachable,
-        Some(Ok(Some(entry))) => Looked::Found(entry, Some(id)),
+        Some(Ok(Some(entry))) => Looked::Found(entry, Some(variant)),
         Some(Err(error)) if error.is_outage() => Looked::Unreachable,
-        Some(Ok(None) | Err(_)) => Looked::NoVariant(id),
+        Some(Ok(None) | Err(_)) => Looked::NoVariant(variant.id),
     }
 }
 
@@ -173,6 +176,23 @@ pub(super) fn response<'a>(config: &Config, entry: &'a Entry) -> Option<&'a Stor
     read(config, entry, CodecId::RESPONSE, |entry| {
         StoredResponse::decode(entry.payload(), rules)
     })
+}
+
+/// By what a response that was found is reused: what it says itself, unless its URI was purged softly since.
+#[inline]
+pub(super) fn policy<'a>(
+    stored: &'a StoredResponse,
+    variant: Option<&Variant>,
+) -> Cow<'a, ResponsePolicy> {
+    let own = stored.head.purged;
+    let purged = match variant {
+        None => own,
+        Some(variant) => variant.purged.filter(|purged| own != Some(*purged)),
+    };
+    match purged {
+        None => Cow::Borrowed(&stored.policy),
+        Some(at) => Cow::Owned(stored.policy.stale_from(at)),
+    }
 }
 
 #[inline]

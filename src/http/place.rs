@@ -19,7 +19,7 @@ use super::{
     policy::assess,
     storable::RequestFacts,
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
-    variants::{self, Id, VariantRecord},
+    variants::{self, Id, Variant, VariantRecord},
     vary::Vary,
     work::Stale,
 };
@@ -168,8 +168,13 @@ impl Offer<'_> {
                 .unshared
                 .insert(self.base, false, times.response),
         }
-        let (config, head) = (self.config.clone(), self.head(&directives));
-        let on_variant = variant.map(|id| self.on_variant(id));
+        let config = self.config.clone();
+        let purged = variant.and_then(|variant| variant.purged);
+        let head = StoredHead {
+            purged,
+            ..self.head(&directives)
+        };
+        let on_variant = variant.map(|variant| self.on_variant(variant.id));
         Ok(Commit {
             config,
             key,
@@ -185,7 +190,9 @@ impl Offer<'_> {
     /// The condition to store a variant under. It hangs on the record under the URI's key and ends with it; where others
     /// store too, one that they have stored meanwhile is as good.
     fn on_variant(&self, id: Id) -> PutMode {
-        let seen = self.stale.filter(|(_, stale)| *stale == Some(id));
+        let seen = self
+            .stale
+            .filter(|(_, stale)| stale.is_some_and(|stale| stale.id == id));
         match seen {
             _ if !self.config.cache.capabilities().leases => PutMode::Always,
             Some((entry, _)) => PutMode::IfVersion(entry.version()),
@@ -211,6 +218,7 @@ impl Offer<'_> {
             headers,
             times: self.times,
             facts: self.facts,
+            purged: None,
         }
     }
 
@@ -229,7 +237,7 @@ impl Offer<'_> {
         &self,
         load: &Load,
         keep_until: Timestamp,
-    ) -> Result<(Key, Option<Id>), Refused> {
+    ) -> Result<(Key, Option<Variant>), Refused> {
         if load.is_given_up() {
             return Err(Refused::BACKEND);
         }
@@ -253,8 +261,8 @@ impl Offer<'_> {
                 None => VariantRecord::new(fields.clone()),
                 Some(record) => record.widened(&fields).unwrap_or_else(|| record.clone()),
             };
-            if let Some(id) = self.note(record, there, mode, keep_until).await? {
-                return Ok((lookup::variant_key(self.config, &id), Some(id)));
+            if let Some(variant) = self.note(record, there, mode, keep_until).await? {
+                return Ok((lookup::variant_key(self.config, &variant.id), Some(variant)));
             }
         }
         Err(Refused::once(Reason::Contention))
@@ -277,9 +285,9 @@ impl Offer<'_> {
         };
         let leased = cache.observe(cache.backend().get_leased(self.base).await);
         let leased = leased.map_err(|_| Refused::BACKEND)?;
-        // An invalidation ends a record, and the next one has another nonce.
+        // An invalidation ends a record, and the next one has another mark.
         let record =
-            |entry: &Option<Entry>| Some(lookup::record(self.config, entry.as_ref()?)?.nonce());
+            |entry: &Option<Entry>| Some(lookup::record(self.config, entry.as_ref()?)?.mark());
         let (before, now) = (record(&held.entry), record(&leased.entry));
         if leased.lease != held.lease && (before.is_none() || before != now) {
             return Err(Refused::LATE);
@@ -294,19 +302,19 @@ impl Offer<'_> {
         there: Option<Entry>,
         mode: PutMode,
         keep_until: Timestamp,
-    ) -> Result<Option<Id>, Refused> {
+    ) -> Result<Option<Variant>, Refused> {
         let cache = &self.config.cache;
-        let id = record
+        let variant = record
             .choose(cache, self.client)
             .ok_or(Refused {
                 reason: Reason::VaryBySecret,
                 lasts: Lasts::ForAll,
             })?
-            .id;
-        let outlived = record.note(id, self.config.max_variants);
+            .variant;
+        let outlived = record.note(variant.id, self.config.max_variants);
         let ends = there.as_ref().and_then(Entry::expires_at);
         if outlived.is_none() && ends.is_some_and(|ends| ends >= keep_until) {
-            return Ok(Some(id));
+            return Ok(Some(variant));
         }
         let payload = record.encode();
         let weight = record.weight();
@@ -323,6 +331,6 @@ impl Offer<'_> {
             // What cannot be deleted ends by itself, and nothing leads to it any more.
             let _ = cache.observe(cache.backend().delete_many(&keys).await);
         }
-        Ok(Some(id))
+        Ok(Some(variant))
     }
 }

@@ -18,6 +18,7 @@ use super::{
     layer::Config,
     lookup::{self, Looked},
     patience::Patience,
+    purging,
     reuse::{Reuse, reuse},
     status::{Forward, append_key},
     telling::{Decision, decided, explained, route},
@@ -111,13 +112,14 @@ impl<S> CacheService<S> {
         }
         let now = Timestamp::now();
         let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
-        if let Looked::Found(entry, _) = &looked
+        if let Looked::Found(entry, variant) = &looked
             && let Some(stored) = lookup::response(config, entry)
-            && !(stored.policy.is_implied() && asked.is_personal())
+            && let policy = lookup::policy(stored, variant.as_ref())
+            && !(policy.is_implied() && asked.is_personal())
             && let Reuse::Fresh { .. } | Reuse::StaleAllowed { .. } =
-                reuse(&stored.policy, &asked.directives, now, &config.rules)
+                reuse(&policy, &asked.directives, now, &config.rules)
         {
-            let ttl = stored.policy.ttl(now);
+            let ttl = policy.ttl(now);
             let (event, decision) = match ttl >= 0 {
                 true => (Event::HttpHit, Decision::Hit),
                 false => (Event::HttpStale, Decision::Stale),
@@ -159,6 +161,15 @@ impl<S> CacheService<S> {
         B: Send + 'static,
         R: Body<Data = Bytes> + Send + 'static,
     {
+        if let Some(authoriser) = &self.config.purge
+            && purging::is_purge(request.method())
+            && !Inside::is_same(request.extensions(), &self.config.cache)
+        {
+            let (config, authoriser) = (self.config.clone(), authoriser.clone());
+            let (request, _) = request.into_parts();
+            let answer = purging::answer(config, authoriser, request);
+            return ResponseFuture::work(async move { Ok(answer.await) });
+        }
         if invalidation::is_safe(request.method()) || request.method() == Method::CONNECT {
             return self.pass(request, Reason::Method);
         }

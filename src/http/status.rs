@@ -134,6 +134,14 @@ impl CacheStatus {
         })
     }
 
+    /// The member of an answer that is the cache's own.
+    pub(crate) fn detail(&self, detail: &'static str) -> HeaderValue {
+        let mut line = Line::from_slice(self.name.as_bytes());
+        line.extend_from_slice(b"; detail=");
+        push_item(detail, &mut line);
+        HeaderValue::from_bytes(&line).expect("names and details are written as visible ASCII")
+    }
+
     /// The member for one request. Allocates once.
     pub(crate) fn value(&self, outcome: Outcome, detail: Option<&str>) -> HeaderValue {
         let mut line = Line::from_slice(self.name.as_bytes());

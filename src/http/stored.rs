@@ -25,6 +25,8 @@ pub(super) const MAX_FIELDS: usize = 8192;
 const FORMAT: u8 = 1;
 const AUTHORIZATION: u8 = 1;
 const COOKIE: u8 = 2;
+/// The time of a soft purge follows.
+const PURGED: u8 = 4;
 
 /// The head of a response as it is stored: without what belongs to one connection or one client.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub(super) struct StoredHead {
     pub(super) headers: HeaderMap,
     pub(super) times: Times,
     pub(super) facts: RequestFacts,
+    /// When it was purged softly. Of a variant it is what the record of variants said when the variant was stored.
+    pub(super) purged: Option<Timestamp>,
 }
 
 /// A stored response.
@@ -70,13 +74,17 @@ impl StoredHead {
             .iter()
             .map(|(name, value)| 6 + name.as_str().len() + value.len())
             .sum();
-        let mut bytes = BytesMut::with_capacity(24 + head_len + body_len);
+        let mut bytes = BytesMut::with_capacity(32 + head_len + body_len);
         let facts = (u8::from(self.facts.authorization) * AUTHORIZATION)
-            | (u8::from(self.facts.cookie) * COOKIE);
+            | (u8::from(self.facts.cookie) * COOKIE)
+            | (u8::from(self.purged.is_some()) * PURGED);
         bytes.put_slice(&[FORMAT, facts]);
         bytes.put_u16(self.status.as_u16());
         bytes.put_u64(self.times.request.as_millis());
         bytes.put_u64(self.times.response.as_millis());
+        if let Some(purged) = self.purged {
+            bytes.put_u64(purged.as_millis());
+        }
         bytes.put_u16(self.headers.len() as u16);
         for (name, value) in &self.headers {
             bytes.put_u16(name.as_str().len() as u16);
@@ -97,6 +105,12 @@ impl StoredHead {
         let status = StatusCode::from_u16(u16::from_be_bytes(take(&mut bytes)?)).ok()?;
         let request = Timestamp::from_millis(u64::from_be_bytes(take(&mut bytes)?));
         let response = Timestamp::from_millis(u64::from_be_bytes(take(&mut bytes)?));
+        let purged = match facts & PURGED {
+            0 => None,
+            _ => Some(Timestamp::from_millis(u64::from_be_bytes(take(
+                &mut bytes,
+            )?))),
+        };
         let count = usize::from(u16::from_be_bytes(take(&mut bytes)?));
         if count > MAX_FIELDS {
             return None;
@@ -119,6 +133,7 @@ impl StoredHead {
             headers,
             times: Times { request, response },
             facts,
+            purged,
         };
         Some((head, whole - bytes.len()))
     }

@@ -1,6 +1,6 @@
 //! The variants of a URI: which request fields choose one, and under which keys they are (RFC 9111 §4.1).
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
 use bytes::{BufMut, Bytes};
 use http::{
@@ -9,9 +9,9 @@ use http::{
 };
 
 use super::vary::{self, Buffer};
-use crate::{Cache, Error, ErrorKind, Key, Result, key::KeyHead};
+use crate::{Cache, Error, ErrorKind, Key, Result, Timestamp, key::KeyHead};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// More names than this are not remembered of one URI's responses.
 const MAX_UNION: usize = 64;
@@ -25,6 +25,9 @@ pub(super) struct VariantRecord {
     /// wrong, and handlers that name different fields for one URI do not push each other out.
     pub(super) fields: Vec<HeaderName>,
     nonce: [u8; 16],
+    /// When the URI was last purged softly. A variant carries what was there when it was stored: where that is something
+    /// else now, the variant is stale.
+    purged: Option<Timestamp>,
     /// The latest first.
     variants: Vec<Id>,
     recent: Recent,
@@ -38,8 +41,16 @@ struct Recent(Mutex<Vec<(Box<[u8]>, Chosen)>>);
 /// A variant and the key that it is under.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
-    pub(super) id: Id,
+    pub(super) variant: Variant,
     pub(super) key: Key,
+}
+
+/// A variant, as its record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Variant {
+    pub(super) id: Id,
+    /// When its URI was last purged softly.
+    pub(super) purged: Option<Timestamp>,
 }
 
 /// So many selections are remembered for a URI, and none longer than this.
@@ -90,14 +101,26 @@ impl VariantRecord {
         Self {
             fields,
             nonce,
+            purged: None,
             variants: Vec::new(),
             recent: Recent::default(),
         }
     }
 
-    /// What no other record has, not even a later one of the same URI.
-    pub(super) fn nonce(&self) -> [u8; 16] {
-        self.nonce
+    /// What no other record has, not even a later one of the same URI, or this one before it was purged softly.
+    pub(super) fn mark(&self) -> ([u8; 16], Option<Timestamp>) {
+        (self.nonce, self.purged)
+    }
+
+    /// The record of the same variants, all of which are stale from `now` on.
+    pub(super) fn purged_at(&self, now: Timestamp) -> Self {
+        // Another time each time, though two purges fall into one millisecond or the clock was set back.
+        let earliest = |last: Timestamp| last + Duration::from_millis(1);
+        let purged = self.purged.map_or(now, |last| now.max(earliest(last)));
+        Self {
+            purged: Some(purged),
+            ..self.clone()
+        }
     }
 
     /// A record that chooses by these fields too, or `None` when this one does already.
@@ -153,7 +176,9 @@ impl VariantRecord {
         let mut id = [0; 16];
         id.copy_from_slice(&hash.as_bytes()[..16]);
         let key = key(cache.responses(), &id);
-        Some(Chosen { id, key })
+        let purged = self.purged;
+        let variant = Variant { id, purged };
+        Some(Chosen { variant, key })
     }
 
     /// What the record may come to take in memory beside its encoded form, in bytes.
@@ -166,6 +191,7 @@ impl VariantRecord {
     pub(super) fn encode(&self) -> Bytes {
         let mut bytes = vec![FORMAT];
         bytes.put_slice(&self.nonce);
+        bytes.put_u64(self.purged.map_or(0, Timestamp::as_millis));
         bytes.put_u16(self.fields.len() as u16);
         for field in &self.fields {
             bytes.put_u16(field.as_str().len() as u16);
@@ -191,6 +217,8 @@ impl VariantRecord {
             return None;
         };
         let (&nonce, rest) = rest.split_first_chunk()?;
+        let (&purged, rest) = rest.split_first_chunk()?;
+        let purged = u64::from_be_bytes(purged);
         let (&count, mut rest) = rest.split_first_chunk()?;
         let mut fields = Vec::new();
         for _ in 0..u16::from_be_bytes(count) {
@@ -203,6 +231,7 @@ impl VariantRecord {
         rest.is_empty().then(|| Self {
             fields,
             nonce,
+            purged: Some(Timestamp::from_millis(purged)).filter(|_| purged != 0),
             variants: variants.to_vec(),
             recent: Recent::default(),
         })

@@ -22,7 +22,7 @@ use super::{
     reuse::{Reuse, reuse},
     status::{Forward, Outcome},
     telling::{self, Decision, decided},
-    variants::Id,
+    variants::Variant,
 };
 use crate::{
     Cache, Entry, Key, Reason, Timestamp,
@@ -48,7 +48,7 @@ impl Inside {
 }
 
 /// A stored response that does not answer as it is, and the variant that it is.
-pub(super) type Stale = (Entry, Option<Id>);
+pub(super) type Stale = (Entry, Option<Variant>);
 
 /// A request, with everything that answering it takes.
 pub(super) struct Work<S, B> {
@@ -191,8 +191,8 @@ where
     }
 
     pub(super) fn weigh(&self, looked: &Looked, now: Timestamp, collapsed: bool) -> Weighed {
-        let entry = match looked {
-            Looked::Found(entry, _) => entry,
+        let (entry, variant) = match looked {
+            Looked::Found(entry, variant) => (entry, variant),
             Looked::NoVariant(_) => return Weighed::Forward(Reason::OtherVariant),
             Looked::NoUri => return Weighed::Forward(Reason::NothingStored),
             Looked::Ask | Looked::Unreachable => return Weighed::Forward(Reason::Backend),
@@ -200,16 +200,12 @@ where
         let Some(stored) = lookup::response(&self.config, entry) else {
             return Weighed::Forward(Reason::Damaged);
         };
-        if stored.policy.is_implied() && self.asked.is_personal() {
+        let policy = lookup::policy(stored, variant.as_ref());
+        if policy.is_implied() && self.asked.is_personal() {
             return Weighed::ForwardAlone;
         }
-        let ttl = stored.policy.ttl(now);
-        match reuse(
-            &stored.policy,
-            &self.asked.directives,
-            now,
-            &self.config.rules,
-        ) {
+        let ttl = policy.ttl(now);
+        match reuse(&policy, &self.asked.directives, now, &self.config.rules) {
             Reuse::Fresh { .. } if collapsed => {
                 let reason = Forward::Miss;
                 let outcome = Outcome::Fwd {
@@ -321,7 +317,7 @@ where
 
 fn stale(looked: Looked) -> Option<Stale> {
     match looked {
-        Looked::Found(entry, id) => Some((entry, id)),
+        Looked::Found(entry, variant) => Some((entry, variant)),
         _ => None,
     }
 }
@@ -329,7 +325,9 @@ fn stale(looked: Looked) -> Option<Stale> {
 /// Requests that a variant would answer wait for that variant, all others for the URI.
 fn flight_key(config: &Config, base: &Key, looked: &Looked) -> Key {
     match looked {
-        Looked::Found(_, Some(id)) | Looked::NoVariant(id) => lookup::variant_key(config, id),
+        Looked::Found(_, Some(Variant { id, .. })) | Looked::NoVariant(id) => {
+            lookup::variant_key(config, id)
+        }
         _ => base.clone(),
     }
 }

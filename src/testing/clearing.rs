@@ -3,7 +3,8 @@
 use super::{
     Behaviour,
     stage::{
-        CLEAR, COUNTERS, IF_ABSENT, LIFE, REMOVE_EXPIRED, SHARED, STORES, Stage, VERSIONS, entry,
+        CLEAR, COUNTERS, DELETE_PREFIX, IF_ABSENT, LIFE, REMOVE_EXPIRED, SHARED, STORES, Stage,
+        VERSIONS, entry,
     },
 };
 use crate::{Key, KeySpace, Peek, PutMode, Result, Timestamp, key::KeyHead};
@@ -25,6 +26,10 @@ pub(super) const ALL: &[Behaviour] = behaviours![
         if_version_refuses_a_cleared_entry;
     &[STORES, CLEAR, SHARED] =>
         another_client_sees_a_clear;
+    &[STORES, DELETE_PREFIX] =>
+        delete_prefix_ends_what_begins_with_it
+        delete_prefix_leaves_what_does_not
+        delete_prefix_counts_live_entries;
     &[STORES, REMOVE_EXPIRED] =>
         remove_expired_takes_what_has_ended_in_steps;
     &[STORES, REMOVE_EXPIRED, CLEAR] =>
@@ -176,6 +181,66 @@ async fn another_client_sees_a_clear(stage: Stage) -> Result<()> {
         stage.clear(stage.namespace()).await?;
         assert!(other.get(&key).await?.is_none());
     }
+    Ok(())
+}
+
+async fn delete_prefix_ends_what_begins_with_it(stage: Stage) -> Result<()> {
+    let many = (0..300).map(|number| format!("shop/{number}"));
+    let names: Vec<_> = many
+        .chain(["shop/".into(), "shop/a\0\n*?[".into()])
+        .collect();
+    let keys: Vec<_> = names.iter().map(|name| stage.key(name)).collect();
+    for key in &keys {
+        stage.keep(key, "value").await?;
+    }
+    let deleted = stage.delete_prefix(&stage.key("shop/")).await?;
+    assert_eq!(deleted, keys.len());
+    for key in &keys {
+        let encoded = key.encoded().escape_ascii();
+        assert!(!stage.contains(key).await?, "{encoded}");
+    }
+    stage.keep(&keys[0], "after").await?;
+    assert_eq!(stage.read(&keys[0]).await?, Some("after".into()));
+    Ok(())
+}
+
+async fn delete_prefix_leaves_what_does_not(stage: Stage) -> Result<()> {
+    let near = [
+        "shop",
+        "sho",
+        "Shop*/1",
+        "shop?/1",
+        "shopx/1",
+        "shop*",
+        "x/shop*/1",
+    ];
+    let mut keys: Vec<_> = near.iter().map(|name| stage.key(name)).collect();
+    keys.push(Key::new(stage.namespace(), Some("bucket"), "shop*/1"));
+    keys.push(Key::new(
+        &format!("{}x", stage.namespace()),
+        None,
+        "shop*/1",
+    ));
+    for key in &keys {
+        stage.keep(key, "value").await?;
+    }
+    stage.delete_prefix(&stage.key("shop*/")).await?;
+    for key in &keys {
+        let encoded = key.encoded().escape_ascii();
+        assert!(stage.contains(key).await?, "{encoded}");
+    }
+    stage.delete(&keys[keys.len() - 1]).await?;
+    Ok(())
+}
+
+async fn delete_prefix_counts_live_entries(stage: Stage) -> Result<()> {
+    let (short, long) = (stage.key("p/short"), stage.key("p/long"));
+    stage.keep_for(&short, stage.brief()).await?;
+    stage.keep(&long, "value").await?;
+    stage.outlive(stage.brief()).await;
+    let prefix = stage.key("p/");
+    assert_eq!(stage.delete_prefix(&prefix).await?, 1);
+    assert_eq!(stage.delete_prefix(&prefix).await?, 0);
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use std::{fmt, future::Future};
 use super::{
     Behaviour,
     stage::{
-        FORGETS, LIFE, NO_CLEAR, NO_COUNTERS, NO_IF_ABSENT, NO_LEASES, NO_TOUCH, NO_VERSIONS,
-        Stage, entry,
+        FORGETS, LIFE, NO_CLEAR, NO_COUNTERS, NO_DELETE_PREFIX, NO_IF_ABSENT, NO_LEASES, NO_TOUCH,
+        NO_VERSIONS, Stage, entry,
     },
 };
 use crate::{ErrorKind, Peek, PutMode, Result, Timestamp};
@@ -17,6 +17,7 @@ pub(super) const ALL: &[Behaviour] = behaviours![
     &[NO_VERSIONS] => versions_are_unsupported_where_they_are_not_declared;
     &[NO_LEASES] => leases_are_unsupported_where_they_are_not_declared;
     &[NO_TOUCH] => touch_is_unsupported_where_it_is_not_declared;
+    &[NO_DELETE_PREFIX] => delete_prefix_is_unsupported_where_it_is_not_declared;
     &[NO_CLEAR] => clear_is_unsupported_where_it_is_not_declared;
     &[FORGETS] =>
         nothing_is_kept
@@ -67,6 +68,15 @@ async fn touch_is_unsupported_where_it_is_not_declared(stage: Stage) -> Result<(
     Ok(())
 }
 
+async fn delete_prefix_is_unsupported_where_it_is_not_declared(stage: Stage) -> Result<()> {
+    let key = stage.key("prefix");
+    stage.put(&key, entry("value"), PutMode::Always).await?;
+    let before = stage.contains(&key).await?;
+    unsupported(stage.delete_prefix(&key)).await;
+    assert_eq!(stage.contains(&key).await?, before);
+    Ok(())
+}
+
 async fn clear_is_unsupported_where_it_is_not_declared(stage: Stage) -> Result<()> {
     unsupported(stage.clear(stage.namespace())).await;
     Ok(())
@@ -88,6 +98,9 @@ async fn nothing_is_found(stage: Stage) -> Result<()> {
     assert!(!stage.contains(&key).await?);
     assert!(!stage.delete(&key).await?);
     assert!(!stage.delete_if(&key, 1).await?);
+    if stage.capabilities().delete_prefix {
+        assert_eq!(stage.delete_prefix(&key).await?, 0);
+    }
     assert!(!stage.touch(&key, Some(LIFE)).await?);
     Ok(())
 }

@@ -49,6 +49,8 @@ needs! {
     NO_TOUCH = "stores, touch: false": |can| can.stores && !can.touch;
     CLEAR = "clear": |can| can.clear;
     NO_CLEAR = "clear: false": |can| !can.clear;
+    DELETE_PREFIX = "delete_prefix": |can| can.delete_prefix;
+    NO_DELETE_PREFIX = "delete_prefix: false": |can| !can.delete_prefix;
     REMOVE_EXPIRED = "remove_expired": |can| can.remove_expired;
     SHARED = "shared": |can| can.shared;
     LIMITED = "max_value_len of at most 16 MiB":

@@ -122,6 +122,11 @@ impl Backend for Asking {
         self.memory.clear(namespace).await
     }
 
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        self.travel().await;
+        self.memory.delete_prefix(prefix).await
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         self.memory.remove_expired(limit).await
     }
@@ -260,6 +265,11 @@ impl Backend for Failing {
     async fn clear(&self, namespace: &str) -> Result<()> {
         self.writing().await?;
         self.asking.clear(namespace).await
+    }
+
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        self.writing().await?;
+        self.asking.delete_prefix(prefix).await
     }
 
     async fn remove_expired(&self, limit: usize) -> Result<usize> {

@@ -234,6 +234,10 @@ impl Backend for Puppet {
         forward!(self, "clear", self.memory.clear(namespace))
     }
 
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        forward!(self, "delete_prefix", self.memory.delete_prefix(prefix))
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         forward!(self, "remove_expired", self.memory.remove_expired(limit))
     }

@@ -35,6 +35,7 @@ impl Backend for Aerospike {
             leases: true,
             touch: true,
             clear: true,
+            delete_prefix: false,
             // The server does it, as far as there is a TTL. It cannot tell which entries a clearing has ended.
             remove_expired: false,
             shared: true,

@@ -49,6 +49,7 @@ verbs! {
     Touch = "touch",
     Increment = "increment",
     Clear = "clear",
+    DeletePrefix = "delete_prefix",
     RemoveExpired = "remove_expired",
     Ping = "ping",
     Close = "close",

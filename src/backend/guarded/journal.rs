@@ -19,6 +19,8 @@ pub(super) enum Invalidation<'a> {
     /// The entry of this version, and not one that was put since.
     Version(&'a Key, u64),
     Namespace(&'a str),
+    /// What is under keys that begin with this one.
+    Prefix(&'a Key),
 }
 
 /// What one call to the backend replays.
@@ -27,13 +29,14 @@ pub(super) enum Batch {
     Keys(Arc<[Key]>),
     Version(Key, u64),
     Namespace(Arc<str>),
+    Prefix(Key),
 }
 
 impl Batch {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Keys(keys) => keys.len(),
-            Self::Version(..) | Self::Namespace(_) => 1,
+            Self::Version(..) | Self::Namespace(_) | Self::Prefix(_) => 1,
         }
     }
 }
@@ -45,6 +48,7 @@ pub(super) struct Journal {
     keys: HashSet<Key, RandomState>,
     versions: HashSet<(Key, u64), RandomState>,
     namespaces: HashSet<Arc<str>, RandomState>,
+    prefixes: HashSet<Key, RandomState>,
     /// What is being replayed. It is apart from the rest, because what is asked for meanwhile has to be replayed after
     /// it, and stays here until it has succeeded, so that a replay that breaks off loses nothing.
     current: Option<Batch>,
@@ -68,13 +72,19 @@ impl Journal {
                 self.keys.retain(|key| key.namespace() != namespace);
                 self.versions
                     .retain(|(key, _)| key.namespace() != namespace);
+                self.prefixes.retain(|key| key.namespace() != namespace);
                 self.namespaces.insert(namespace.into());
             }
-            Invalidation::Version(..) | Invalidation::Namespace(_) => {}
+            Invalidation::Prefix(key) if !self.covers(key) => {
+                self.prefixes.insert(key.clone());
+            }
+            Invalidation::Version(..) | Invalidation::Namespace(_) | Invalidation::Prefix(_) => {}
         }
-        if can_clear && self.keys.len() + self.versions.len() > MOST_KEYS {
+        let single = self.keys.len() + self.versions.len() + self.prefixes.len();
+        if can_clear && single > MOST_KEYS {
             let versioned = self.versions.drain().map(|(key, _)| key);
-            for key in self.keys.drain().chain(versioned) {
+            let prefixes = self.prefixes.drain();
+            for key in self.keys.drain().chain(versioned).chain(prefixes) {
                 if !self.namespaces.contains(&*key.namespace()) {
                     self.namespaces.insert(key.namespace().into());
                 }
@@ -103,6 +113,10 @@ impl Journal {
             self.versions.remove(&(key.clone(), version));
             return Some(Batch::Version(key, version));
         }
+        if let Some(prefix) = self.prefixes.iter().next().cloned() {
+            self.prefixes.remove(&prefix);
+            return Some(Batch::Prefix(prefix));
+        }
         let keys: Arc<[Key]> = self.keys.iter().take(BATCH).cloned().collect();
         for key in &*keys {
             self.keys.remove(key);
@@ -117,7 +131,8 @@ impl Journal {
 
     pub(super) fn len(&self) -> usize {
         let current = self.current.as_ref().map_or(0, Batch::len);
-        self.keys.len() + self.versions.len() + self.namespaces.len() + current
+        let single = self.keys.len() + self.versions.len() + self.prefixes.len();
+        single + self.namespaces.len() + current
     }
 
     /// Forgets everything, and says how much that was.

@@ -8,7 +8,7 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, task::JoinHandle, time::timeout};
 
 use super::{
-    Guarded,
+    Guarded, WHOLE_TIMEOUTS,
     breaker::{Closed, Core, Verb},
     journal::{Batch, Invalidation},
     times,
@@ -166,6 +166,11 @@ impl Guarded {
             Batch::Version(key, version) => {
                 let delete = self.inner.delete_if(key, *version);
                 unless_refused(self.bounded(Verb::DeleteIf, 1, delete).await)
+            }
+            Batch::Prefix(prefix) => {
+                let delete = self.inner.delete_prefix(prefix);
+                let deleted = self.bounded(Verb::DeletePrefix, WHOLE_TIMEOUTS, delete);
+                unless_refused(deleted.await)
             }
             Batch::Keys(keys) => {
                 let delete = self.inner.delete_many(keys);

@@ -126,6 +126,11 @@ impl Backend for Client {
         self.server.clear(namespace).await
     }
 
+    async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
+        self.call().await?;
+        self.server.delete_prefix(prefix).await
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         self.call().await?;
         self.server.remove_expired(limit).await
@@ -243,6 +248,21 @@ async fn only_unconditional_puts_of_several_are_remembered() {
     ];
     assert!(guarded.put_many(entries).await.is_err());
     assert_eq!(guarded.reading().pending, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prefix_that_was_not_deleted_is_replayed() {
+    let (client, guarded) = guarded();
+    put(&guarded, "a/1").await;
+    put(&guarded, "b/1").await;
+    client.hang(true);
+    assert!(guarded.delete_prefix(&key("a/")).await.is_err());
+    assert_eq!(guarded.reading().pending, 1);
+    client.hang(false);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(guarded.get(&key("a/1")).await.unwrap().is_none());
+    assert!(guarded.get(&key("b/1")).await.unwrap().is_some());
+    assert_eq!(guarded.reading().pending, 0);
 }
 
 #[test]

@@ -184,6 +184,27 @@ impl Engine {
         }
     }
 
+    /// The keys that begin with `prefix`.
+    pub(super) fn keys(&self, prefix: &[u8]) -> Vec<Key> {
+        match &self.cache {
+            Cache::Quick(cache) => {
+                let keys = std::cell::RefCell::new(Vec::new());
+                cache.retain(|key, _| {
+                    if key.encoded().starts_with(prefix) {
+                        keys.borrow_mut().push(key.clone());
+                    }
+                    true
+                });
+                keys.into_inner()
+            }
+            Cache::Moka(cache) => cache
+                .iter()
+                .map(|(key, _)| (*key).clone())
+                .filter(|key| key.encoded().starts_with(prefix))
+                .collect(),
+        }
+    }
+
     pub(super) fn usage(&self) -> Usage {
         match &self.cache {
             Cache::Quick(cache) => Usage::new(cache.len() as u64, cache.weight()),
