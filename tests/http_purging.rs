@@ -111,13 +111,7 @@ async fn a_uri_without_a_host_needs_one() {
 #[tokio::test(start_paused = true)]
 async fn what_is_no_uri_of_http_is_refused_and_not_shown() {
     let cache = Cache::memory();
-    for uri in [
-        "",
-        "a b",
-        "https://",
-        "ftp://test.example/s3cret",
-        "mailto:s3cret@test.example",
-    ] {
+    for uri in ["", "a b", "https://", "ftp://test.example/s3cret"] {
         let error = cache.purge(uri).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Settings, "{uri}");
         assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");

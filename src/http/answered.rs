@@ -81,7 +81,7 @@ impl Answered {
         let (now, rules) = (self.times.response, &self.config.rules);
         let (_, variant) = self.stale.as_ref()?;
         self.stored().filter(|stored| {
-            let policy = lookup::policy(stored, variant.as_ref());
+            let policy = lookup::policy(stored, variant.as_ref(), now);
             serve_on_error(&policy, now, rules)
         })
     }

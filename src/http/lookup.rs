@@ -178,11 +178,12 @@ pub(super) fn response<'a>(config: &Config, entry: &'a Entry) -> Option<&'a Stor
     })
 }
 
-/// By what a response that was found is reused: what it says itself, unless its URI was purged softly since.
+/// By what a response that was found is reused at `now`: what it says itself, unless its URI was purged softly since.
 #[inline]
 pub(super) fn policy<'a>(
     stored: &'a StoredResponse,
     variant: Option<&Variant>,
+    now: Timestamp,
 ) -> Cow<'a, ResponsePolicy> {
     let own = stored.head.purged;
     let purged = match variant {
@@ -191,7 +192,8 @@ pub(super) fn policy<'a>(
     };
     match purged {
         None => Cow::Borrowed(&stored.policy),
-        Some(at) => Cow::Owned(stored.policy.stale_from(at)),
+        // A purge is over whatever the clock of the one who purged said.
+        Some(at) => Cow::Owned(stored.policy.stale_from(at.min(now))),
     }
 }
 

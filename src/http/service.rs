@@ -114,7 +114,7 @@ impl<S> CacheService<S> {
         let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
         if let Looked::Found(entry, variant) = &looked
             && let Some(stored) = lookup::response(config, entry)
-            && let policy = lookup::policy(stored, variant.as_ref())
+            && let policy = lookup::policy(stored, variant.as_ref(), now)
             && !(policy.is_implied() && asked.is_personal())
             && let Reuse::Fresh { .. } | Reuse::StaleAllowed { .. } =
                 reuse(&policy, &asked.directives, now, &config.rules)

@@ -200,7 +200,7 @@ where
         let Some(stored) = lookup::response(&self.config, entry) else {
             return Weighed::Forward(Reason::Damaged);
         };
-        let policy = lookup::policy(stored, variant.as_ref());
+        let policy = lookup::policy(stored, variant.as_ref(), now);
         if policy.is_implied() && self.asked.is_personal() {
             return Weighed::ForwardAlone;
         }
