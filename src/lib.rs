@@ -63,8 +63,8 @@ pub use self::{
     entry::Entry,
     error::{Error, ErrorKind, Result},
     http::{
-        CacheBody, CacheControl, CacheLayer, CacheService, Difference, PurgeOptions,
-        ResponseFuture, SetCookie, Shadow, ShadowReport, ShadowRoute, StatusDetail,
+        CacheBody, CacheControl, CacheLayer, CacheService, CacheTags, Difference, PurgeOptions,
+        ResponseFuture, SetCookie, Shadow, ShadowReport, ShadowRoute, StatusDetail, TagField,
     },
     key::{Key, KeyRef, KeySpace},
     settings::{AerospikeSettings, BackendKind, ConnectMode, RedisSettings, Secret, Settings},

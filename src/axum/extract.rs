@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{StatusCode, header::CACHE_CONTROL, request::Parts};
 
-use crate::{Cache, CacheControl};
+use crate::{Cache, CacheControl, CacheTags};
 
 /// Gives a handler the cache of the [`CacheLayer`](crate::CacheLayer) around it, whatever the state of the router is.
 ///
@@ -61,6 +61,23 @@ impl IntoResponseParts for CacheControl {
     fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
         parts.headers_mut().insert(CACHE_CONTROL, self.into());
         Ok(parts)
+    }
+}
+
+/// Tags the response: `(CacheTags::new(["user:7"]), Json(user))`. Tags that it has already stay.
+impl IntoResponseParts for CacheTags {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
+        let tags = parts.extensions_mut().get_or_insert_default::<Self>();
+        tags.extend(self.iter());
+        Ok(parts)
+    }
+}
+
+impl IntoResponse for CacheTags {
+    fn into_response(self) -> Response {
+        (self, ()).into_response()
     }
 }
 

@@ -103,6 +103,8 @@ reasons! {
     Broken => "broken",
     /// Not stored: the URI was invalidated, or somebody else was quicker, while the handler ran.
     Late => "late",
+    /// Not stored: the response has more tags, or longer ones, than can be kept, and could not be purged by each.
+    Tags => "tags",
     /// Not stored: others changed the URI's variants again and again.
     Contention => "contention",
     /// Not looked up or not stored: the backend failed, or is out of reach.

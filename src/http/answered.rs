@@ -22,6 +22,7 @@ use super::{
     reuse::serve_on_error,
     status::{Forward, Outcome},
     stored::StoredResponse,
+    tags::CacheTags,
     telling::explained,
     work::Stale,
 };
@@ -48,6 +49,8 @@ pub(super) struct Answered {
     /// The client's conditions were kept from the inner service, and are to be evaluated against its answer.
     pub(super) evaluate: bool,
     pub(super) patience: Patience,
+    /// What the handler named.
+    pub(super) tags: CacheTags,
 }
 
 impl Answered {
@@ -103,6 +106,7 @@ impl Answered {
             config: &self.config,
             base: &self.base,
             method: &Method::GET,
+            tags: &self.tags,
             client: &self.client,
             facts: self.asked.facts(),
             status,

@@ -18,6 +18,7 @@ use super::{
     freshness::Times,
     future::Call,
     lookup,
+    tags::{self, CacheTags},
     telling::{self, Decision, decided},
     work::{Inside, Stale, Work},
 };
@@ -57,7 +58,11 @@ where
         telling::explained(&config, route.as_deref(), why);
         Inside::mark(self.request.extensions_mut(), &config.cache);
         let request = Timestamp::now();
-        let result = Call::new(self.inner, self.request).await;
+        let mut result = Call::new(self.inner, self.request).await;
+        let tags = match &mut result {
+            Ok(response) => tags::of(response, config.pass_tags),
+            Err(_) => CacheTags::default(),
+        };
         let answered = Answered {
             config,
             asked: self.asked,
@@ -72,6 +77,7 @@ where
             route,
             evaluate,
             patience: self.patience,
+            tags,
         };
         match result {
             Err(error) => {

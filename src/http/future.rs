@@ -8,7 +8,28 @@ use std::{
 use http::{HeaderValue, Request, Response};
 use tower_service::Service;
 
-use super::{body::CacheBody, status::CACHE_STATUS};
+use super::{
+    body::CacheBody,
+    status::CACHE_STATUS,
+    tags::{self, TagField},
+};
+
+/// What a response that is passed on tells of it.
+pub(super) struct Passed {
+    pub(super) status: Option<HeaderValue>,
+    /// The field that tags are passed on in.
+    pub(super) tags: Option<TagField>,
+}
+
+impl Passed {
+    fn tell<R>(self, response: &mut Response<R>) {
+        tags::pass_on(response, self.tags);
+        if let Some(status) = self.status {
+            // A map that is full has no room to tell in; adding to it would panic.
+            let _ = response.headers_mut().try_append(CACHE_STATUS, status);
+        }
+    }
+}
 
 type Boxed<R, E> = Pin<Box<dyn Future<Output = Result<Response<CacheBody<R>>, E>> + Send>>;
 
@@ -31,7 +52,7 @@ pin_project_lite::pin_project! {
     {
         Ready { response: Option<Response<CacheBody<R>>> },
         // Boxed, or every hit would be moved around in the room that a request takes.
-        Pass { call: Pin<Box<Call<S, B>>>, status: Option<HeaderValue> },
+        Pass { call: Pin<Box<Call<S, B>>>, telling: Option<Passed> },
         Work { future: Boxed<R, S::Error> },
     }
 }
@@ -48,11 +69,12 @@ where
         }
     }
 
-    pub(super) fn pass(call: Call<S, B>, status: Option<HeaderValue>) -> Self {
+    /// The inner service's own response, which is left as it is unless something is to be told of it.
+    pub(super) fn pass(call: Call<S, B>, telling: Option<Passed>) -> Self {
         Self {
             kind: Kind::Pass {
                 call: Box::pin(call),
-                status,
+                telling,
             },
         }
     }
@@ -79,11 +101,10 @@ where
             KindProj::Ready { response } => Poll::Ready(Ok(response
                 .take()
                 .expect("a future is not polled after its end"))),
-            KindProj::Pass { call, status } => {
+            KindProj::Pass { call, telling } => {
                 let mut response = ready!(call.as_mut().poll(cx))?;
-                if let Some(status) = status.take() {
-                    // A map that is full has no room to tell in; adding to it would panic.
-                    let _ = response.headers_mut().try_append(CACHE_STATUS, status);
+                if let Some(passed) = telling.take() {
+                    passed.tell(&mut response);
                 }
                 Poll::Ready(Ok(response.map(CacheBody::pass)))
             }

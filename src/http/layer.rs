@@ -9,6 +9,7 @@ use super::{
     service::CacheService,
     shadow::Shadow,
     status::{CacheStatus, StatusDetail},
+    tags::TagField,
     telling::OncePerRoute,
     unshared::Unshared,
 };
@@ -69,6 +70,8 @@ pub(super) struct Config {
     pub(super) route_label: Option<fn(&Extensions) -> Option<&str>>,
     /// Who may purge by the method PURGE; `None` leaves the method to the inner service.
     pub(super) purge: Option<Authoriser>,
+    /// The field that passes the tags of responses on; `None` keeps them from clients.
+    pub(super) pass_tags: Option<TagField>,
     /// Routes whose `Set-Cookie` kept a response from being stored, for the log to say it once.
     pub(super) cookie_routes: Arc<OncePerRoute>,
     /// URIs whose responses were not to be shared lately, so that requests for them do not wait for each other.
@@ -90,6 +93,7 @@ impl CacheLayer {
             status_detail: StatusDetail::default(),
             route_label: None,
             purge: None,
+            pass_tags: None,
             cookie_routes: Arc::default(),
             unshared: Arc::default(),
         }))
@@ -226,6 +230,24 @@ impl CacheLayer {
     /// ```
     pub fn purge_method(self, authoriser: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.change(|config| config.purge = Some(Arc::new(authoriser)))
+    }
+
+    /// Passes the tags of responses on to a cache downstream, all of them in this one field: those that a handler names
+    /// in `Cache-Tag` or `Surrogate-Key` and those of [`CacheTags`](crate::CacheTags). By default clients see none.
+    ///
+    /// A tag that the field has no way to say is left out of it, so a response cannot be purged by it downstream: one
+    /// with other bytes than visible ASCII, with a comma in `Cache-Tag`, or with a space in `Surrogate-Key`. Tags tell
+    /// clients what a page is made of, so have the cache downstream remove the field.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Cache, CacheLayer, TagField};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory()).pass_tags(TagField::CacheTag);
+    /// ```
+    pub fn pass_tags(self, field: TagField) -> Self {
+        self.change(|config| config.pass_tags = Some(field))
     }
 
     /// Puts the layer around a whole router, as what `axum::serve` takes.

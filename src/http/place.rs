@@ -19,6 +19,7 @@ use super::{
     policy::assess,
     storable::RequestFacts,
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
+    tags::{self, CacheTags},
     variants::{self, Id, Variant, VariantRecord},
     vary::Vary,
     work::Stale,
@@ -35,6 +36,8 @@ pub(super) struct Offer<'a> {
     pub(super) base: &'a Key,
     /// What the response answers: a GET, or a POST for later GETs.
     pub(super) method: &'a Method,
+    /// The tags that the handler named; its fields have none any more.
+    pub(super) tags: &'a CacheTags,
     /// The fields that the client sent, which `Vary` selects from.
     pub(super) client: &'a HeaderMap,
     pub(super) facts: RequestFacts,
@@ -132,6 +135,10 @@ impl Offer<'_> {
             times,
             rules,
         );
+        let assessed = match tags::are_within_limits(self.tags) {
+            true => assessed,
+            false => assessed.and(Err(Reason::Tags)),
+        };
         let policy = assessed.map_err(|reason| {
             let refused = Refused {
                 reason,

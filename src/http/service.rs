@@ -13,7 +13,7 @@ use super::{
     answer::{self, Telling},
     asked::Asked,
     body::CacheBody,
-    future::{Call, ResponseFuture},
+    future::{Call, Passed, ResponseFuture},
     invalidation, key,
     layer::Config,
     lookup::{self, Looked},
@@ -195,8 +195,11 @@ impl<S> CacheService<S> {
         // The method is what `fwd` says already.
         let detail = Some(reason).filter(|reason| *reason != Reason::Method);
         let telling = Telling::forwarded(Forward::of(reason), detail);
-        let status = telling.value(config).filter(|_| !untouched);
-        self.inner_call(request, status)
+        let passed = Passed {
+            status: telling.value(config),
+            tags: config.pass_tags,
+        };
+        self.inner_call(request, Some(passed).filter(|_| !untouched))
     }
 
     /// A layer of the same cache is around this one, and does everything.
@@ -210,13 +213,13 @@ impl<S> CacheService<S> {
     fn inner_call<B, R>(
         &self,
         mut request: Request<B>,
-        status: Option<http::HeaderValue>,
+        telling: Option<Passed>,
     ) -> ResponseFuture<S, B, R>
     where
         S: Service<Request<B>> + Clone,
     {
         Inside::mark(request.extensions_mut(), &self.config.cache);
-        ResponseFuture::pass(Call::new(self.inner.clone(), request), status)
+        ResponseFuture::pass(Call::new(self.inner.clone(), request), telling)
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     lookup::{self, Looked},
     status::Forward,
     stored::StoredResponse,
+    tags,
     telling::{self, explained},
     work::{Inside, Weighed, Work},
 };
@@ -68,7 +69,8 @@ where
         let config = self.config;
         explained(&config, Some(&route), Reason::Shadow);
         Inside::mark(self.request.extensions_mut(), &config.cache);
-        let response = Call::new(self.inner, self.request).await?;
+        let mut response = Call::new(self.inner, self.request).await?;
+        tags::pass_on(&mut response, config.pass_tags);
         let (mut parts, body) = response.into_parts();
         // A condition may be answered in two right ways, by which there is nothing to compare.
         let compares = !self.asked.conditional && shadow.takes_sample();

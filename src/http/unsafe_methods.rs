@@ -22,6 +22,7 @@ use super::{
     patience::Patience,
     place::{Offer, Refused},
     status::{Forward, Outcome},
+    tags::{self, CacheTags},
     telling::{Decision, decided},
     work::Inside,
 };
@@ -136,7 +137,8 @@ where
             .collect(),
     };
     let sent = Timestamp::now();
-    let response = Call::new(inner, request).await?;
+    let mut response = Call::new(inner, request).await?;
+    let tags = tags::of(&mut response, config.pass_tags);
     let times = Times {
         request: sent,
         response: Timestamp::now(),
@@ -160,8 +162,13 @@ where
     let body = match kept {
         Some((client, mut load)) => {
             load.pass_own_invalidation();
-            let size = body.size_hint();
-            let placed = keep_for_get(&config, &origin, &client, &parts, size, times, load);
+            let answer = Answer {
+                parts: &parts,
+                tags: &tags,
+                size: body.size_hint(),
+                times,
+            };
+            let placed = keep_for_get(&config, &origin, &client, answer, load);
             match placed.await {
                 Ok((commit, len)) => {
                     telling.outcome = Outcome::answered(Forward::Method, None, true);
@@ -176,14 +183,20 @@ where
     Ok(Response::from_parts(parts, body))
 }
 
+/// What the inner service answered to a POST.
+struct Answer<'a> {
+    parts: &'a Parts,
+    tags: &'a CacheTags,
+    size: SizeHint,
+    times: Times,
+}
+
 /// Prepares for storing the answer to a POST that says to be what a GET of the same URI would bring (RFC 9110 §9.3.3).
 async fn keep_for_get(
     config: &Arc<Config>,
     origin: &Origin,
     client: &HeaderMap,
-    parts: &Parts,
-    size: SizeHint,
-    times: Times,
+    answer: Answer<'_>,
     load: Load,
 ) -> Result<(Commit, Option<u64>), Refused> {
     let base = origin.own_key(config);
@@ -192,14 +205,15 @@ async fn keep_for_get(
         config,
         base: &base,
         method: &Method::POST,
+        tags: answer.tags,
         client,
         facts: asked.facts(),
-        status: parts.status,
-        headers: &parts.headers,
-        times,
+        status: answer.parts.status,
+        headers: &answer.parts.headers,
+        times: answer.times,
         patience: &Patience::new(config.cache.backend_timeout()),
         stale: None,
         route: None,
     };
-    offer.place_body(size, load, None).await
+    offer.place_body(answer.size, load, None).await
 }
