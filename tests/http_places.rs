@@ -21,7 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use larder::{Cache, CacheControl, CacheLayer};
 use support::{Origin, answer, request, send, settle};
 use tokio::sync::Notify;
@@ -208,7 +208,7 @@ async fn around_a_plain_service_with_types_of_its_own() {
     let calls = Calls::default();
     let service = service_fn({
         let calls = calls.clone();
-        move |request: Request<()>| {
+        move |request: Request<Empty<Bytes>>| {
             let number = calls.fetch_add(1, Ordering::SeqCst) + 1;
             async move {
                 if request.uri().path() == "/broken" {
@@ -224,7 +224,7 @@ async fn around_a_plain_service_with_types_of_its_own() {
     });
     let cached = layer().layer(service);
     let get = async |path| {
-        let request = Request::builder().uri(path).body(()).unwrap();
+        let request = Request::builder().uri(path).body(Empty::new()).unwrap();
         let response = cached.clone().oneshot(request).await?;
         Ok::<_, Broken>(response.into_body().collect().await.unwrap().to_bytes())
     };

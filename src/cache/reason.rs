@@ -71,6 +71,8 @@ reasons! {
     /// Not forwarded: the request says `only-if-cached`, and nothing stored answers it (RFC 9111 §5.2.1.7).
     OnlyIfCached => "only-if-cached",
 
+    /// Not stored: a handler may have taken the request for one with another host, URI or method than the key has.
+    Ambiguous => "ambiguous-request",
     /// Not stored: the status is not cacheable without a word about freshness, or answers one request alone.
     Status => "status",
     /// Not stored: the response says `no-store` (RFC 9111 §5.2.2.5).

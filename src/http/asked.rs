@@ -1,9 +1,26 @@
 //! What the layer looks at in a request, read in one pass over its fields.
 
-use http::{HeaderMap, header};
+use http::{Extensions, HeaderMap, HeaderName, Request, Uri, header};
 
-use super::{directives::RequestDirectives, key::Host, storable::RequestFacts};
+use super::{
+    directives::RequestDirectives,
+    key::{self, Host},
+    storable::RequestFacts,
+};
 use crate::Reason;
+
+/// Fields by which frameworks take a request for one with another method.
+static OTHER_METHOD: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// Fields by which frameworks take a request for one for another URI. Proxies send them too, with the URI as it is.
+static OTHER_URI: [HeaderName; 2] = [
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
 
 /// A request, as far as caching goes.
 #[derive(Clone, Debug)]
@@ -14,6 +31,9 @@ pub(super) struct Asked {
     pub(super) cookie: bool,
     /// `If-None-Match` or `If-Modified-Since`: answered from the store, or against what the inner service answers.
     pub(super) conditional: bool,
+    /// A handler may take the request for one with another host, URI or method than the key has. It is answered from the
+    /// store all the same, but its answer is nobody else's.
+    pub(super) is_ambiguous: bool,
     /// Why the request is not for the cache at all.
     pub(super) bypass: Option<Reason>,
 }
@@ -27,6 +47,7 @@ impl Asked {
             authorization: false,
             cookie: false,
             conditional: false,
+            is_ambiguous: false,
             bypass: None,
         };
         let mut has_directives = false;
@@ -71,6 +92,23 @@ impl Asked {
             authorization: self.authorization,
             cookie: self.cookie,
             no_store: self.directives.no_store,
+            is_ambiguous: self.is_ambiguous,
         }
     }
+}
+
+/// Whether a handler may take a request for another one than its key does. Asked only when something is to be stored.
+pub(super) fn is_ambiguous<B>(request: &Request<B>) -> bool {
+    let (uri, headers, extensions) = (request.uri(), request.headers(), request.extensions());
+    let host = Host::read(headers);
+    !key::is_plain(uri, host, extensions, request.version())
+        || OTHER_METHOD.iter().any(|name| headers.contains_key(name))
+        || names_another_uri(uri, headers, extensions)
+}
+
+fn names_another_uri(uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> bool {
+    let uri = key::original_uri(extensions).unwrap_or(uri);
+    let own = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut named = OTHER_URI.iter().flat_map(|name| headers.get_all(name));
+    named.any(|named| named != own)
 }

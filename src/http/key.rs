@@ -1,6 +1,6 @@
 //! The cache key of a request: scheme, authority, path and query (RFC 9111 §2).
 
-use http::{Extensions, HeaderMap, HeaderValue, Uri, header::HOST, uri::Authority};
+use http::{Extensions, HeaderMap, HeaderValue, Uri, Version, header::HOST, uri::Authority};
 
 use crate::key::{KeyBuf, KeyHead};
 
@@ -41,8 +41,8 @@ pub(super) fn of(
         }
     }
     key.push_lowercase(without_default_port(scheme, authority));
-    // "http://host?query" and "http://host/?query" are the same (RFC 9110 §4.2.3).
-    if !path_and_query.starts_with('/') {
+    // "http://host?query" and "http://host/?query" are the same (RFC 9110 §4.2.3); "*" is no path (RFC 9112 §3.2.4).
+    if !path_and_query.starts_with(['/', '*']) {
         key.push(b"/");
     }
     key.push(path_and_query.as_bytes());
@@ -81,6 +81,39 @@ fn agrees(uri: &Uri, host: Host<'_>) -> bool {
     let scheme = uri.scheme_str().unwrap_or("http");
     let own = without_default_port(scheme, without_userinfo(authority));
     own.eq_ignore_ascii_case(without_default_port(scheme, host.as_bytes()))
+}
+
+/// Whether a request names its authority in no other way than its key does, so that a handler which goes by the letter
+/// answers it as it answers everyone.
+///
+/// RFC 9110 §4.2.3 has `Example.org:80` and `example.org` mean the same, and so they share what is stored; but a handler
+/// may know one of them only, or build links from it, and behind a proxy that speaks TLS `:80` is not the port of the
+/// links. The same goes for userinfo (§4.2.4), and for HTTP/1 without a `Host` (RFC 9112 §3.2).
+pub(super) fn is_plain(
+    uri: &Uri,
+    host: Host<'_>,
+    extensions: &Extensions,
+    version: Version,
+) -> bool {
+    let uri = original_uri(extensions).unwrap_or(uri);
+    let scheme = uri.scheme_str().unwrap_or("http");
+    let is_plain = |authority: &[u8]| {
+        without_default_port(scheme, authority) == authority
+            && !authority.iter().any(u8::is_ascii_uppercase)
+    };
+    match (uri.authority(), host) {
+        (_, Host::Several) => false,
+        (None, Host::None) => true,
+        (None, Host::One(host)) => is_plain(host.as_bytes()),
+        (Some(authority), Host::One(host)) => {
+            let text = authority.as_str().as_bytes();
+            text == host.as_bytes() && without_userinfo(authority) == text && is_plain(text)
+        }
+        (Some(authority), Host::None) => {
+            let text = authority.as_str().as_bytes();
+            version >= Version::HTTP_2 && without_userinfo(authority) == text && is_plain(text)
+        }
+    }
 }
 
 /// The authority that a request is for.
@@ -186,6 +219,52 @@ mod tests {
             "https://one.example/"
         );
         assert_eq!(key("http://one.example/", Some("two.example")), None);
+    }
+
+    #[test]
+    fn what_is_no_path_is_not_taken_for_one() {
+        assert_eq!(key("*", Some("a.example")).unwrap(), "http://a.example*");
+        assert_ne!(key("*", Some("a.example")), key("/*", Some("a.example")));
+        assert_ne!(key("*", Some("a*")), key("/", Some("a**")));
+    }
+
+    #[test]
+    fn only_one_spelling_of_an_authority_is_plain() {
+        let is_plain = |uri: &str, host: Option<&str>, version| {
+            let mut request = Request::builder().uri(uri).body(()).unwrap();
+            if let Some(host) = host {
+                let host = HeaderValue::from_str(host).unwrap();
+                request.headers_mut().insert(HOST, host);
+            }
+            let host = Host::read(request.headers());
+            is_plain(request.uri(), host, request.extensions(), version)
+        };
+        for (uri, host) in [
+            ("/", None),
+            ("/", Some("a.example")),
+            ("/", Some("a.example:8080")),
+            ("/", Some("[::1]")),
+            ("http://a.example/", Some("a.example")),
+            ("https://a.example:80/", Some("a.example:80")),
+        ] {
+            assert!(is_plain(uri, host, Version::HTTP_11), "{uri} {host:?}");
+        }
+        for (uri, host) in [
+            ("/", Some("A.example")),
+            ("/", Some("a.example:80")),
+            ("/", Some("a.example:")),
+            ("http://a.example/", Some("a.example:80")),
+            ("http://a.example:80/", Some("a.example:80")),
+            ("http://me@a.example/", Some("a.example")),
+            ("http://me@a.example/", Some("me@a.example")),
+            ("https://a.example:443/", Some("a.example")),
+            ("http://a.example/", None),
+        ] {
+            assert!(!is_plain(uri, host, Version::HTTP_11), "{uri} {host:?}");
+        }
+        assert!(is_plain("http://a.example/", None, Version::HTTP_2));
+        assert!(!is_plain("http://A.example/", None, Version::HTTP_2));
+        assert!(!is_plain("http://me@a.example/", None, Version::HTTP_2));
     }
 
     #[test]

@@ -133,6 +133,23 @@ impl CacheLayer {
         self.change(|config| config.rules.set_cookie = rule)
     }
 
+    /// Whether errors are stored that say themselves how long they are fresh; on by default, as RFC 9111 §3 has it.
+    ///
+    /// Off, only 404, 405, 410, 414 and 501 are. That is for applications that put `max-age` on whatever their handlers
+    /// answer: there, one visitor who makes a handler fail, say by a field that it cannot read, makes it fail for everyone.
+    /// Statuses that answer one request alone, such as 401, 413, 429 and 431, are never stored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory()).store_errors(false);
+    /// ```
+    pub fn store_errors(self, on: bool) -> Self {
+        self.change(|config| config.rules.store_errors = on)
+    }
+
     /// For how long a stale response answers when the inner service fails, by an error or a 500, 502, 503 or 504; 60
     /// seconds by default, zero for never. A response's own `stale-if-error` comes first, and `must-revalidate`,
     /// `proxy-revalidate`, `no-cache` and `s-maxage` forbid it.

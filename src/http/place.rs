@@ -17,7 +17,7 @@ use super::{
     lookup,
     patience::Patience,
     policy::assess,
-    storable::RequestFacts,
+    storable::{RequestFacts, is_about_one_request},
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
     tags::{self, CacheTags},
     variants::{self, Id, Variant, VariantRecord},
@@ -80,12 +80,22 @@ pub(super) enum Lasts {
 impl Lasts {
     fn of(reason: Reason, status: StatusCode) -> Self {
         match reason {
-            _ if is_failure(status) => Self::Once,
-            Reason::RequestNoStore | Reason::Authorization | Reason::SetCookie => Self::Once,
+            // Nobody makes what is stored go away, or others run side by side, by asking what cannot be answered. Whoever
+            // has to log in now is not to be answered from what everyone could read before.
+            _ if is_failure(status) || says_nothing_of_the_uri(status) => Self::Once,
+            Reason::RequestNoStore
+            | Reason::Ambiguous
+            | Reason::Authorization
+            | Reason::SetCookie => Self::Once,
             Reason::Credentials => Self::ForCookies,
             _ => Self::ForAll,
         }
     }
+}
+
+fn says_nothing_of_the_uri(status: StatusCode) -> bool {
+    let is_about_it = status == StatusCode::UNAUTHORIZED;
+    status == StatusCode::BAD_REQUEST || is_about_one_request(status) && !is_about_it
 }
 
 /// How often a record of variants is tried to be changed while others change it too.

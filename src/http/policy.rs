@@ -19,6 +19,8 @@ pub(crate) struct Rules {
     /// Whether `Last-Modified` gives a freshness where nothing else does (RFC 9111 §4.2.2).
     pub(crate) heuristics: bool,
     pub(crate) set_cookie: SetCookie,
+    /// Whether errors that are not cacheable by themselves are stored when they say that they are fresh.
+    pub(crate) store_errors: bool,
     /// How long a stale response answers for a handler that fails, when the response does not say.
     pub(crate) stale_if_error: Duration,
     /// Whether freshness alone decides, whatever `no-cache`, `max-age`, `min-fresh` and `max-stale` a request has.
@@ -31,6 +33,7 @@ impl Default for Rules {
             default_ttl: None,
             heuristics: true,
             set_cookie: SetCookie::PublicOnly,
+            store_errors: true,
             stale_if_error: Duration::from_secs(60),
             ignore_client_directives: false,
         }

@@ -5,13 +5,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use http_body::Body;
 use tower_service::Service;
 
 use super::{
     answer::{self, Telling},
-    asked::Asked,
+    asked::{Asked, is_ambiguous},
     body::CacheBody,
     future::{Call, Passed, ResponseFuture},
     invalidation, key,
@@ -47,7 +47,7 @@ where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Send + 'static,
+    B: Body + Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
 {
     type Response = Response<CacheBody<R>>;
@@ -84,7 +84,7 @@ impl<S> CacheService<S> {
         S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Send,
-        B: Send + 'static,
+        B: Body + Send + 'static,
         R: Body<Data = Bytes> + Send + 'static,
     {
         let is_head = request.method() == Method::HEAD;
@@ -107,6 +107,9 @@ impl<S> CacheService<S> {
         if let Some(shadow) = config.shadow.clone()
             && !Inside::is_same(request.extensions(), &config.cache)
         {
+            if has_unannounced_content(&request) {
+                return self.pass(request, Reason::Content);
+            }
             let work = self.work(request, asked, base.to_key());
             return ResponseFuture::work(work.shadow(shadow));
         }
@@ -132,6 +135,9 @@ impl<S> CacheService<S> {
                 config, stored, &asked, headers, now, telling,
             ));
         }
+        if has_unannounced_content(&request) {
+            return self.pass(request, Reason::Content);
+        }
         if Inside::is_same(request.extensions(), &config.cache) {
             return self.pass_untold(request);
         }
@@ -139,10 +145,11 @@ impl<S> CacheService<S> {
         ResponseFuture::work(work.run(looked))
     }
 
-    fn work<B>(&self, request: Request<B>, asked: Asked, base: Key) -> Work<S, B>
+    fn work<B>(&self, request: Request<B>, mut asked: Asked, base: Key) -> Work<S, B>
     where
         S: Clone,
     {
+        asked.is_ambiguous = is_ambiguous(&request);
         Work {
             config: self.config.clone(),
             inner: self.inner.clone(),
@@ -221,6 +228,12 @@ impl<S> CacheService<S> {
         Inside::mark(request.extensions_mut(), &self.config.cache);
         ResponseFuture::pass(Call::new(self.inner.clone(), request), telling)
     }
+}
+
+/// Whether a request has content that no field tells of, as HTTP/2 allows (RFC 9113 §8.1.1): a handler may go by it, and it
+/// is not in the key (ours).
+fn has_unannounced_content<B: Body>(request: &Request<B>) -> bool {
+    request.version() >= Version::HTTP_2 && !request.body().is_end_stream()
 }
 
 impl<S: fmt::Debug> fmt::Debug for CacheService<S> {

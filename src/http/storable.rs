@@ -19,6 +19,8 @@ pub(crate) struct RequestFacts {
     pub(crate) cookie: bool,
     /// It said `Cache-Control: no-store`.
     pub(crate) no_store: bool,
+    /// A handler may have taken it for a request for something else than its key says.
+    pub(crate) is_ambiguous: bool,
 }
 
 /// Whether a response may be stored. Whether it is of use is seen from its freshness.
@@ -38,7 +40,10 @@ pub(crate) fn storable(
         Reason::Method,
     )?;
     refuse(is_about_one_request(status), Reason::Status)?;
+    refuse(!rules.store_errors && is_error(status), Reason::Status)?;
     refuse(request.no_store, Reason::RequestNoStore)?;
+    // Ours: what cannot be told to be the URI's answer is not given to others as such.
+    refuse(request.is_ambiguous, Reason::Ambiguous)?;
 
     // RFC 9111 §5.2.2.3: must-understand overrides no-store where the status is understood, and nowhere else.
     let is_understood = is_understood(status);
@@ -105,10 +110,20 @@ fn is_method_storable(method: &Method, headers: &HeaderMap, is_explicit: bool) -
 
 /// Whether the status answers what one request alone had in it, or is not the end of the answer.
 ///
-/// 412, 416 and 417 are ours: they answer `If-Match`, `Range` and `Expect`, which are not in the key, so that one such
-/// request would spoil the URI for everyone.
-fn is_about_one_request(status: StatusCode) -> bool {
-    status.is_informational() || matches!(status.as_u16(), 206 | 304 | 412 | 416 | 417)
+/// RFC 6585 §3 to §6 forbids to store 428, 429, 431 and 511. The others are ours: they answer credentials, preferences,
+/// conditions, content, or the connection, none of which is in the key, so that one such request would spoil the URI for
+/// everyone.
+pub(super) fn is_about_one_request(status: StatusCode) -> bool {
+    status.is_informational()
+        || matches!(
+            status.as_u16(),
+            206 | 304 | 401 | 406..=408 | 411..=413 | 415..=417 | 421 | 425 | 426 | 428 | 429 | 431 | 511
+        )
+}
+
+/// The errors that are stored on their own word only.
+fn is_error(status: StatusCode) -> bool {
+    status.as_u16() >= 400 && !is_heuristically_cacheable(status)
 }
 
 /// Whether everything that RFC 9110 says of caching such a response is done here.

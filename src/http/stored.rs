@@ -127,6 +127,7 @@ impl StoredHead {
             authorization: facts & AUTHORIZATION != 0,
             cookie: facts & COOKIE != 0,
             no_store: false,
+            is_ambiguous: false,
         };
         let head = Self {
             status,

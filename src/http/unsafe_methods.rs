@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::{
     answer::Telling,
-    asked::Asked,
+    asked::{Asked, is_ambiguous},
     body::CacheBody,
     commit::Commit,
     freshness::Times,
@@ -117,7 +117,8 @@ where
     config.cache.count(Event::HttpBypass);
     let method = request.method().clone();
     let origin = Origin::of(&request);
-    let client = (method == Method::POST).then(|| request.headers().clone());
+    let speaks_for_gets = method == Method::POST && !is_ambiguous(&request);
+    let client = speaks_for_gets.then(|| request.headers().clone());
     Inside::mark(request.extensions_mut(), &config.cache);
     // Begun before the call, so that a change by somebody else meanwhile keeps this answer from being stored. Where that
     // would take a lease, which this request's own invalidation ends, the answer is not stored.

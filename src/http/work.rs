@@ -242,6 +242,7 @@ where
         let asked = &self.asked;
         let forces = asked.directives.no_cache && !self.config.rules.ignore_client_directives;
         !asked.is_head
+            && !asked.is_ambiguous
             && !asked.authorization
             && !forces
             && why != Reason::NoCache

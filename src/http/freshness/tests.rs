@@ -8,6 +8,7 @@ const NOTHING: RequestFacts = RequestFacts {
     authorization: false,
     cookie: false,
     no_store: false,
+    is_ambiguous: false,
 };
 const AT_ONCE: Times = Times {
     request: NOW,

@@ -7,6 +7,7 @@ const ANONYMOUS: RequestFacts = RequestFacts {
     authorization: false,
     cookie: false,
     no_store: false,
+    is_ambiguous: false,
 };
 const AUTHORIZED: RequestFacts = RequestFacts {
     authorization: true,
@@ -29,6 +30,7 @@ const fn get(status: u16) -> Case {
         default_ttl: None,
         heuristics: true,
         set_cookie: SetCookie::PublicOnly,
+        store_errors: true,
         stale_if_error: std::time::Duration::ZERO,
         ignore_client_directives: false,
     };
@@ -69,7 +71,7 @@ impl Case {
 #[test]
 fn any_final_status_with_explicit_freshness_is_stored() {
     for status in [
-        200, 201, 203, 204, 299, 302, 303, 307, 400, 403, 404, 429, 499, 500, 503, 599,
+        200, 201, 203, 204, 299, 302, 303, 307, 400, 403, 404, 418, 499, 500, 503, 599,
     ] {
         assert_eq!(get(status).says("max-age=60"), Ok(()), "{status}");
         assert_eq!(get(status).says("s-maxage=60"), Ok(()), "{status}");
@@ -79,12 +81,26 @@ fn any_final_status_with_explicit_freshness_is_stored() {
 
 #[test]
 fn what_answers_one_request_alone_is_not_stored() {
-    for status in [100, 101, 103, 206, 304, 412, 416, 417] {
+    for status in [
+        100, 101, 103, 206, 304, 401, 406, 407, 408, 411, 412, 413, 415, 416, 417, 421, 425, 426,
+        428, 429, 431, 511,
+    ] {
         assert_eq!(
             get(status).says("public, max-age=60"),
             Err(Reason::Status),
             "{status}"
         );
+    }
+}
+
+#[test]
+fn errors_are_stored_on_their_word_unless_told_otherwise() {
+    for (status, expected) in [(200, true), (404, true), (400, false), (500, false)] {
+        let mut case = get(status);
+        assert_eq!(case.says("max-age=60"), Ok(()), "{status}");
+        case.rules.store_errors = false;
+        let judged = case.says("public, max-age=60");
+        assert_eq!(judged.is_ok(), expected, "{status}");
     }
 }
 
