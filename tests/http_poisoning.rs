@@ -237,7 +237,7 @@ impl Attempt {
             .collect()
     }
 
-    async fn is_harmless(mut self) {
+    async fn harms_nobody(mut self) {
         if self.victims.is_empty() {
             self.victims.push(get("/"));
         }
@@ -359,7 +359,7 @@ macro_rules! harmless {
     ($($name:ident => $attempt:expr;)*) => {$(
         #[tokio::test(start_paused = true)]
         async fn $name() {
-            $attempt.is_harmless().await;
+            $attempt.harms_nobody().await;
         }
     )*};
 }
