@@ -28,6 +28,8 @@ mod lookup;
 mod patience;
 mod place;
 mod policy;
+#[cfg(feature = "compression")]
+mod precompress;
 mod purging;
 mod reuse;
 mod service;
