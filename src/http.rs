@@ -55,6 +55,8 @@ pub use cache_control::CacheControl;
 pub use future::ResponseFuture;
 pub use layer::CacheLayer;
 pub use policy::SetCookie;
+#[cfg(feature = "compression")]
+pub use precompress::Coding;
 pub use purging::PurgeOptions;
 pub use service::CacheService;
 pub use shadow::{Difference, Shadow, ShadowReport, ShadowRoute};

@@ -47,6 +47,8 @@ pub mod testing;
 #[doc(hidden)]
 pub use self::http::fuzzing;
 
+#[cfg(feature = "compression")]
+pub use self::http::Coding;
 #[cfg(feature = "axum")]
 pub use self::{
     axum::CacheRejection,

@@ -7,6 +7,8 @@ use http::{HeaderMap, Method, Response, StatusCode, header::SET_COOKIE};
 use http_body::Body;
 use tokio::{runtime::Handle, sync::Semaphore};
 
+#[cfg(feature = "compression")]
+use super::precompress;
 use super::{
     Landing,
     answer::{self, Telling},
@@ -187,6 +189,8 @@ impl Answered {
             telling.append(&self.config, &mut parts.headers);
             return Response::from_parts(parts, CacheBody::pass(body));
         }
+        #[cfg(feature = "compression")]
+        precompress::announce(&self.config, parts.status, &mut parts.headers);
         let received = self.times.response;
         let not_modified = self.evaluate
             && conditional::not_modified(&self.client, parts.status, &parts.headers, received);

@@ -2,6 +2,8 @@
 
 use http::{Extensions, HeaderMap, HeaderName, Request, Uri, header};
 
+#[cfg(feature = "compression")]
+use super::precompress::Coding;
 use super::{
     directives::RequestDirectives,
     key::{self, Host},
@@ -34,6 +36,9 @@ pub(super) struct Asked {
     /// A handler may take the request for one with another host, URI or method than the key has. It is answered from the
     /// store all the same, but its answer is nobody else's.
     pub(super) is_ambiguous: bool,
+    /// The coding that the client takes, where the layer makes it.
+    #[cfg(feature = "compression")]
+    pub(super) coding: Option<Coding>,
     /// Why the request is not for the cache at all.
     pub(super) bypass: Option<Reason>,
 }
@@ -48,6 +53,8 @@ impl Asked {
             cookie: false,
             conditional: false,
             is_ambiguous: false,
+            #[cfg(feature = "compression")]
+            coding: None,
             bypass: None,
         };
         let mut has_directives = false;

@@ -3,6 +3,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{Extensions, request::Parts};
 use tower_layer::Layer;
 
+#[cfg(feature = "compression")]
+use super::precompress::{Coding, Precompress};
 use super::{
     policy::{Rules, SetCookie},
     purging::Authoriser,
@@ -61,6 +63,8 @@ pub(super) struct Config {
     pub(super) cache: Cache,
     pub(super) rules: Rules,
     pub(super) shadow: Option<Shadow>,
+    #[cfg(feature = "compression")]
+    pub(super) precompress: Precompress,
     pub(super) max_body: u64,
     pub(super) max_variants: usize,
     pub(super) follower_wait: Duration,
@@ -85,6 +89,8 @@ impl CacheLayer {
             cache,
             rules: Rules::default(),
             shadow: None,
+            #[cfg(feature = "compression")]
+            precompress: Precompress::default(),
             max_body: 1 << 20,
             max_variants: 32,
             follower_wait: Duration::from_secs(5),
@@ -166,6 +172,32 @@ impl CacheLayer {
     /// The largest body that is stored, in bytes; 1 MiB by default. A larger one streams to its client all the same.
     pub fn max_body_bytes(self, bytes: u64) -> Self {
         self.change(|config| config.max_body = bytes)
+    }
+
+    /// Keeps stored responses compressed too, by these codings, and answers with the one that a client prefers; of equal
+    /// ones with that named first. Feature `compression`.
+    ///
+    /// The handler is asked once, without `Accept-Encoding`, and its answer stored as it is. The first hit of a client
+    /// that takes a coding sets off the compression, on a thread for blocking work, and is answered without; later ones
+    /// get the stored compressed form. Compressed are bodies of 1 KiB or more, of types that are text at heart, in
+    /// responses of status 200 that allow it (no `no-transform`, no `Content-Encoding` or digest of their own). They say
+    /// `Vary: Accept-Encoding`, and a strong `ETag` is another for each coding (RFC 9110 §8.8.3.3).
+    ///
+    /// On a server a compressed hit takes a second round trip. What is not stored is not compressed: put tower-http's
+    /// `CompressionLayer` around this layer for that. Ranges are those of the body as it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use larder::{Cache, CacheLayer, Coding};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory()).precompress([Coding::Brotli, Coding::Gzip]);
+    /// # }
+    /// ```
+    #[cfg(feature = "compression")]
+    pub fn precompress(self, codings: impl IntoIterator<Item = Coding>) -> Self {
+        self.change(|config| config.precompress = codings.into_iter().collect())
     }
 
     /// How many variants of one URI are kept, by `Vary`; 32 by default. The oldest goes first.

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 use http_body::SizeHint;
 
+#[cfg(feature = "compression")]
+use super::precompress;
 use super::{
     Landing,
     answered::{failed, is_failure},
@@ -230,6 +232,8 @@ impl Offer<'_> {
     fn head(&self, directives: &ResponseDirectives) -> StoredHead {
         let mut headers = self.headers.clone();
         fields::strip_for_store(&mut headers, directives);
+        #[cfg(feature = "compression")]
+        precompress::announce(self.config, self.status, &mut headers);
         StoredHead {
             status: self.status,
             headers,
@@ -262,6 +266,8 @@ impl Offer<'_> {
             Vary::Fields(fields) => fields,
             Vary::None | Vary::Star => Vec::new(),
         };
+        #[cfg(feature = "compression")]
+        let fields = precompress::selecting(self.config, fields);
         let seen = load.held().map(|held| held.entry.as_ref());
         let is_plain = |entry: &Entry| entry.codec() != CodecId::VARIANTS;
         if fields.is_empty() && seen.is_some_and(|seen| seen.is_none_or(is_plain)) {

@@ -1,8 +1,236 @@
 //! Stored responses compressed once, and answered with in the coding that a client takes (RFC 9110 §8.4, §12.5.3).
 //!
-//! The handler is asked for the response as it is, and that is what is stored. Its compressed forms are entries of their
-//! own under a hash of the body, so they need no invalidation: a body that changed has another hash.
+//! The handler is asked for the response as it is, and that is what is stored. Its compressed forms are responses of
+//! their own, under a hash of the stored one: they end with it, because nothing leads to them any more.
 
 mod coding;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request,
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_MATCH, RANGE, VARY},
+};
+use tokio::runtime::Handle;
+
+use self::coding::{encoded_tag, is_worth_encoding, may_encode, negotiate, restore_tags};
+use super::{
+    asked::Asked,
+    layer::Config,
+    lookup::{self, Looked},
+    patience::Patience,
+    stored::{StoredHead, StoredResponse},
+    text::tokens,
+    variants,
+};
+use crate::{CodecId, Entry, Key, Peek, PutMode, Timestamp, cache::Joined};
+
 pub use coding::Coding;
+
+/// The codings that a layer makes, in the order of its preference; none unless it was told to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Precompress(Arc<[Coding]>);
+
+/// What there is of a stored response in the coding that a request takes.
+pub(super) enum Encoded {
+    /// Nothing: the response answers as it is stored.
+    Plain,
+    /// The response in that coding.
+    Found(Entry),
+    /// The backend has to be asked.
+    Ask(Key),
+}
+
+impl FromIterator<Coding> for Precompress {
+    fn from_iter<I: IntoIterator<Item = Coding>>(codings: I) -> Self {
+        let mut offered: Vec<Coding> = Vec::new();
+        for coding in codings {
+            if !offered.contains(&coding) {
+                offered.push(coding);
+            }
+        }
+        Self(offered.into())
+    }
+}
+
+impl Precompress {
+    pub(super) fn is_on(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Takes the wish for a coding out of a request, so that the handler answers with the bytes as they are.
+    pub(super) fn take_wish<B>(
+        &self,
+        mut request: Request<B>,
+        mut asked: Asked,
+    ) -> (Request<B>, Asked) {
+        if self.is_on() {
+            let has_range = request.headers().contains_key(RANGE);
+            asked.coding = negotiate(&self.0, request.headers()).filter(|_| !has_range);
+            request.headers_mut().remove(ACCEPT_ENCODING);
+        }
+        (request, asked)
+    }
+
+    /// Lets the handler be asked by the entity tags that it knows: what may not be changed otherwise than on a condition
+    /// is its own business (RFC 9110 §13.1.1).
+    pub(super) fn restore_tags<B>(&self, mut request: Request<B>) -> Request<B> {
+        if self.is_on() && request.headers().contains_key(IF_MATCH) {
+            restore_tags(&self.0, request.headers_mut(), &IF_MATCH);
+        }
+        request
+    }
+}
+
+/// Says that the answer depends on the coding that a client takes, where it may come in one.
+pub(super) fn announce(config: &Config, status: http::StatusCode, headers: &mut HeaderMap) {
+    if config.precompress.is_on()
+        && may_encode(status, headers)
+        && !tokens(headers, &VARY).any(|name| name.eq_ignore_ascii_case(b"accept-encoding"))
+    {
+        // A map that is full has no room for it; what is not said then is not compressed either.
+        let _ = headers.try_append(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+}
+
+/// The fields that select a variant: the handler is never asked with `Accept-Encoding`.
+pub(super) fn selecting(config: &Config, mut fields: Vec<HeaderName>) -> Vec<HeaderName> {
+    if config.precompress.is_on() {
+        fields.retain(|field| *field != ACCEPT_ENCODING);
+    }
+    fields
+}
+
+/// The form of a stored response that a request takes, without waiting.
+pub(super) fn peek(config: &Config, asked: &Asked, entry: &Entry, now: Timestamp) -> Encoded {
+    let Some((stored, coding)) = wished(config, asked, entry) else {
+        return Encoded::Plain;
+    };
+    let key = key(config, entry, stored, coding);
+    match config.cache.backend().peek(key.as_key_ref(), now) {
+        Peek::Hit(encoded) => Encoded::Found(encoded),
+        Peek::Miss => {
+            encode_behind(config, entry, key, coding, now);
+            Encoded::Plain
+        }
+        Peek::Ask => Encoded::Ask(key),
+    }
+}
+
+/// The compressed form, where there is one that can be read, and else the response as it is stored.
+pub(super) fn either<'a>(
+    config: &Config,
+    encoded: Option<&'a Entry>,
+    stored: &'a StoredResponse,
+) -> &'a StoredResponse {
+    let encoded = encoded.and_then(|entry| lookup::response(config, entry));
+    encoded.unwrap_or(stored)
+}
+
+/// What was found, in the form that a request takes, asking the backend where it cannot tell at once.
+pub(super) async fn find(
+    config: &Config,
+    asked: &Asked,
+    patience: &Patience,
+    looked: Looked,
+    now: Timestamp,
+) -> Looked {
+    let Looked::Found(entry, _) = &looked else {
+        return looked;
+    };
+    let encoded = match peek(config, asked, entry, now) {
+        Encoded::Plain => None,
+        Encoded::Found(encoded) => Some(encoded),
+        Encoded::Ask(key) => match patience.wait(config.cache.fetch(&key)).await {
+            Some(Ok(None)) => {
+                if let Some(coding) = asked.coding {
+                    encode_behind(config, entry, key, coding, now);
+                }
+                None
+            }
+            Some(Ok(encoded)) => encoded,
+            // A failure is counted and logged there; the response answers as it is stored.
+            Some(Err(_)) | None => None,
+        },
+    };
+    match encoded.filter(|encoded| lookup::response(config, encoded).is_some()) {
+        Some(encoded) => Looked::Found(encoded, None),
+        None => looked,
+    }
+}
+
+/// The stored response and the coding, where the request takes one and the response may come in it.
+fn wished<'a>(
+    config: &Config,
+    asked: &Asked,
+    entry: &'a Entry,
+) -> Option<(&'a StoredResponse, Coding)> {
+    let coding = asked.coding?;
+    let stored = lookup::response(config, entry)?;
+    let may = may_encode(stored.head.status, &stored.head.headers);
+    (may && is_worth_encoding(stored.body.len())).then_some((stored, coding))
+}
+
+fn key(config: &Config, entry: &Entry, stored: &StoredResponse, coding: Coding) -> Key {
+    let mut hasher = blake3::Hasher::new_derive_key("larder: a stored response in a coding");
+    hasher.update(&stored.digest(entry.payload()));
+    hasher.update(coding.as_str().as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    variants::key(config.cache.responses(), &id)
+}
+
+/// Makes the form that was missing, once for all who miss it, while they are answered without it.
+fn encode_behind(config: &Config, entry: &Entry, key: Key, coding: Coding, now: Timestamp) {
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    if config.unshared.contains(&key, false, now) {
+        return;
+    }
+    let shared = config.cache.shared();
+    let Joined::Leader(leader) = shared.response_flights.join(&key) else {
+        return;
+    };
+    let (config, entry, write) = (config.clone(), entry.clone(), shared.writes.begin());
+    runtime.clone().spawn(async move {
+        let (rules, plain) = (config.rules.clone(), entry.clone());
+        let encoding = runtime.spawn_blocking(move || {
+            let stored = StoredResponse::decode(plain.payload(), &rules).ok()?;
+            encode(&stored, coding)
+        });
+        let encoded = encoding.await.ok().flatten();
+        match encoded {
+            Some((payload, stored)) => {
+                let weight = stored.weight();
+                let encoded = Entry::new(CodecId::RESPONSE, payload, now)
+                    .with_decoded(Arc::new(stored), weight)
+                    .with_expires_at(entry.expires_at());
+                let cache = &config.cache;
+                // A failure is counted and logged there; the response answers as it is.
+                let _ = cache.observe(cache.backend().put(&key, encoded, PutMode::Always).await);
+            }
+            None => config.unshared.insert(&key, false, Timestamp::now()),
+        }
+        drop((leader, write));
+    });
+}
+
+/// The stored response in a coding, as bytes and decoded; `None` where it would not be smaller.
+fn encode(stored: &StoredResponse, coding: Coding) -> Option<(Bytes, StoredResponse)> {
+    let body = coding.encode(&stored.body)?;
+    let mut headers = stored.head.headers.clone();
+    headers.try_insert(CONTENT_ENCODING, coding.value()).ok()?;
+    headers.remove(CONTENT_LENGTH);
+    if let Some(tag) = encoded_tag(&headers, coding) {
+        headers.insert(ETAG, tag);
+    }
+    let head = StoredHead {
+        headers,
+        ..stored.head.clone()
+    };
+    let (payload, body_at) = head.encode(&[body]);
+    let body = payload.slice(body_at..);
+    Some((payload, StoredResponse::new(head, body, stored.policy)))
+}

@@ -9,6 +9,8 @@ use http::{Method, Request, Response, Version};
 use http_body::Body;
 use tower_service::Service;
 
+#[cfg(feature = "compression")]
+use super::precompress::{self, Encoded};
 use super::{
     answer::{self, Telling},
     asked::{Asked, is_ambiguous},
@@ -87,6 +89,8 @@ impl<S> CacheService<S> {
         B: Body + Send + 'static,
         R: Body<Data = Bytes> + Send + 'static,
     {
+        #[cfg(feature = "compression")]
+        let request = self.config.precompress.restore_tags(request);
         let is_head = request.method() == Method::HEAD;
         if !is_head && request.method() != Method::GET {
             return self.call_other(request);
@@ -113,6 +117,8 @@ impl<S> CacheService<S> {
             let work = self.work(request, asked, base.to_key());
             return ResponseFuture::work(work.shadow(shadow));
         }
+        #[cfg(feature = "compression")]
+        let (request, asked) = config.precompress.take_wish(request, asked);
         let now = Timestamp::now();
         let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
         if let Looked::Found(entry, variant) = &looked
@@ -123,6 +129,17 @@ impl<S> CacheService<S> {
                 reuse(&policy, &asked.directives, now, &config.rules)
         {
             let ttl = policy.ttl(now);
+            #[cfg(feature = "compression")]
+            let encoded = match precompress::peek(config, &asked, entry, now) {
+                Encoded::Plain => None,
+                Encoded::Found(encoded) => Some(encoded),
+                Encoded::Ask(_) => {
+                    let work = self.work(request, asked, base.to_key());
+                    return ResponseFuture::work(work.run(looked));
+                }
+            };
+            #[cfg(feature = "compression")]
+            let stored = precompress::either(config, encoded.as_ref(), stored);
             let (event, decision) = match ttl >= 0 {
                 true => (Event::HttpHit, Decision::Hit),
                 false => (Event::HttpStale, Decision::Stale),

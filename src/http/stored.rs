@@ -50,6 +50,8 @@ pub(super) struct StoredResponse {
     pub(super) body: Bytes,
     pub(super) policy: ResponsePolicy,
     has_status_slot: bool,
+    #[cfg(feature = "compression")]
+    digest: OnceLock<[u8; 16]>,
     not_modified: OnceLock<HeaderMap>,
     latest: Mutex<Option<Latest>>,
 }
@@ -171,6 +173,8 @@ impl StoredResponse {
             body,
             policy,
             has_status_slot,
+            #[cfg(feature = "compression")]
+            digest: OnceLock::new(),
             not_modified: OnceLock::new(),
             latest: Mutex::default(),
         }
@@ -242,6 +246,16 @@ impl StoredResponse {
             None if self.has_status_slot => drop(headers.remove(CACHE_STATUS)),
             None => {}
         }
+    }
+
+    /// What no other stored response has: a hash of `payload`, which is this one's.
+    #[cfg(feature = "compression")]
+    pub(super) fn digest(&self, payload: &[u8]) -> [u8; 16] {
+        *self.digest.get_or_init(|| {
+            let mut digest = [0; 16];
+            digest.copy_from_slice(&blake3::hash(payload).as_bytes()[..16]);
+            digest
+        })
     }
 
     /// Reads what [`StoredHead::encode`] wrote; the body is a slice of `payload`.

@@ -11,6 +11,8 @@ use tokio::{
 };
 use tower_service::Service;
 
+#[cfg(feature = "compression")]
+use super::precompress;
 use super::{
     Landing,
     answer::{self, Telling},
@@ -94,6 +96,9 @@ where
             let why = match self.weigh(&looked, now, !waited.is_empty()) {
                 Weighed::Answer(decision, telling) => {
                     self.count(decision);
+                    #[cfg(feature = "compression")]
+                    let looked =
+                        precompress::find(&config, &self.asked, &self.patience, looked, now).await;
                     return Ok(self.answer(&looked, now, telling));
                 }
                 Weighed::AnswerAndRevalidate(telling) => {

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG},
+    header::{
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, Entry,
+    },
 };
 
 use crate::http::text::{members, split, tokens, trim};
@@ -187,17 +189,15 @@ pub(crate) fn encoded_tag(headers: &HeaderMap, coding: Coding) -> Option<HeaderV
     HeaderValue::from_bytes(&tag).ok()
 }
 
-/// Gives the tags in these fields back the form that the handler knows them by.
-pub(crate) fn restore_tags(offered: &[Coding], request: &mut HeaderMap, names: &[HeaderName]) {
-    for name in names {
-        let http::header::Entry::Occupied(mut field) = request.entry(name) else {
-            continue;
-        };
-        for value in field.iter_mut() {
-            let restored = restored(offered, value.as_bytes());
-            if let Some(restored) = restored.and_then(|text| HeaderValue::from_bytes(&text).ok()) {
-                *value = restored;
-            }
+/// Gives the tags in this field back the form that the handler knows them by.
+pub(crate) fn restore_tags(offered: &[Coding], request: &mut HeaderMap, name: &HeaderName) {
+    let Entry::Occupied(mut field) = request.entry(name) else {
+        return;
+    };
+    for value in field.iter_mut() {
+        let restored = restored(offered, value.as_bytes());
+        if let Some(restored) = restored.and_then(|text| HeaderValue::from_bytes(&text).ok()) {
+            *value = restored;
         }
     }
 }

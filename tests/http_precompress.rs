@@ -1,0 +1,259 @@
+//! Stored responses in the coding that a client takes, made once by the layer.
+
+mod support;
+
+use std::io::Read;
+
+use axum::body::Body;
+use http::Response;
+use larder::{Cache, CacheLayer, Coding};
+use support::{Answer, App, Asking, Origin, after, answer};
+
+const FIELDS: [(&str, &str); 3] = [
+    ("cache-control", "max-age=60"),
+    ("content-type", "text/plain"),
+    ("etag", "\"a\""),
+];
+
+fn text() -> String {
+    "a shelf of many jars. ".repeat(200)
+}
+
+fn precompressing(layer: CacheLayer) -> CacheLayer {
+    layer.precompress([Coding::Brotli, Coding::Gzip])
+}
+
+fn plain(fields: &'static [(&'static str, &'static str)]) -> Origin {
+    Origin::now(move |_| answer(200, fields, Body::from(text())))
+}
+
+fn app() -> App {
+    App::changed(plain(&FIELDS), precompressing)
+}
+
+/// What a client gets when everything that was to be compressed is.
+async fn settled(app: &App, accept: &str) -> Answer {
+    let fields = [("accept-encoding", accept)];
+    for _ in 0..2 {
+        app.get_with("/", &fields).await;
+        app.cache.flush().await;
+    }
+    app.get_with("/", &fields).await
+}
+
+fn decoded(answer: &Answer) -> String {
+    let mut text = String::new();
+    let body = &answer.body[..];
+    match answer.header("content-encoding") {
+        Some("gzip") => flate2::read::GzDecoder::new(body).read_to_string(&mut text),
+        Some("br") => brotli::Decompressor::new(body, 4096).read_to_string(&mut text),
+        _ => return answer.text().to_owned(),
+    }
+    .unwrap();
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_client_gets_the_coding_it_takes_and_the_handler_is_asked_once() {
+    let app = app();
+    for (accept, coding) in [
+        ("gzip, deflate, br", Some("br")),
+        ("gzip", Some("gzip")),
+        ("zstd", None),
+        ("br;q=0, identity", None),
+    ] {
+        let answer = settled(&app, accept).await;
+        assert_eq!(answer.header("content-encoding"), coding, "{accept}");
+        assert_eq!(decoded(&answer), text(), "{accept}");
+        assert!(answer.is_hit(), "{accept}");
+        let length = answer.body.len().to_string();
+        assert_eq!(answer.header("content-length"), Some(&*length));
+    }
+    assert_eq!(app.calls(), 1);
+    assert_eq!(app.origin.last_header("accept-encoding"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_compression() {
+    let app = app();
+    let br = [("accept-encoding", "br")];
+    let first = app.get_with("/", &br).await;
+    assert_eq!(first.header("content-encoding"), None);
+    let second = app.get_with("/", &br).await;
+    assert!(second.is_hit());
+    assert_eq!(second.header("content-encoding"), None);
+    assert_eq!(second.text(), text());
+    app.cache.flush().await;
+    let third = app.get_with("/", &br).await;
+    assert_eq!(third.header("content-encoding"), Some("br"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_form_says_that_it_depends_on_the_coding() {
+    let app = app();
+    for answer in [
+        app.get("/").await,
+        app.get("/").await,
+        settled(&app, "br").await,
+        app.send("HEAD", "/", &[("accept-encoding", "br")]).await,
+    ] {
+        assert_eq!(answer.header("vary"), Some("accept-encoding"));
+    }
+    let app = App::changed(
+        plain(&[
+            ("cache-control", "max-age=60"),
+            ("content-type", "image/png"),
+        ]),
+        precompressing,
+    );
+    assert_eq!(settled(&app, "br").await.header("vary"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strong_tag_is_another_in_each_coding_and_answers_conditions_in_it() {
+    let app = app();
+    let (br, gzip) = (settled(&app, "br").await, settled(&app, "gzip").await);
+    assert_eq!(br.header("etag"), Some("\"a--br\""));
+    assert_eq!(gzip.header("etag"), Some("\"a--gzip\""));
+    assert_eq!(app.get("/").await.header("etag"), Some("\"a\""));
+    let asked = async |accept: &str, tag: &str| {
+        let fields = [("accept-encoding", accept), ("if-none-match", tag)];
+        app.get_with("/", &fields).await.status
+    };
+    assert_eq!(asked("br", "\"a--br\"").await, 304);
+    assert_eq!(asked("br", "\"a--gzip\"").await, 200);
+    assert_eq!(asked("identity", "\"a\"").await, 304);
+    assert_eq!(app.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weak_tag_is_the_same_in_every_coding() {
+    let fields = &[
+        ("cache-control", "max-age=60"),
+        ("content-type", "text/plain"),
+        ("etag", "W/\"a\""),
+    ];
+    let app = App::changed(plain(fields), precompressing);
+    let answer = settled(&app, "br").await;
+    assert_eq!(answer.header("content-encoding"), Some("br"));
+    assert_eq!(answer.header("etag"), Some("W/\"a\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_asked_for_by_the_tag_that_the_handler_knows() {
+    let app = app();
+    let tags = [("if-match", "\"a--br\", \"b\"")];
+    app.send("PUT", "/", &tags).await;
+    assert_eq!(app.origin.last_header("if-match").unwrap(), "\"a\", \"b\"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidated_response_is_gone_in_every_coding() {
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::now(move |_| {
+        let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        answer(200, &FIELDS[..2], Body::from(format!("{call} {}", text())))
+    });
+    let app = App::changed(origin, precompressing);
+    assert!(decoded(&settled(&app, "br").await).starts_with("0 "));
+    app.send("POST", "/", &[]).await;
+    let anew = settled(&app, "br").await;
+    assert_eq!(anew.header("content-encoding"), Some("br"));
+    assert!(decoded(&anew).starts_with("2 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_validated_response_is_compressed_anew_without_a_body_from_the_handler() {
+    let origin = Origin::now(|call| match call.header("if-none-match") {
+        Some("\"a\"") => answer(304, &FIELDS, Body::empty()),
+        _ => answer(200, &FIELDS, Body::from(text())),
+    });
+    let app = App::changed(origin, precompressing);
+    settled(&app, "br").await;
+    after(60.5).await;
+    let validated = app.get_with("/", &[("accept-encoding", "br")]).await;
+    assert_eq!(validated.header("vary"), Some("accept-encoding"));
+    let answer = settled(&app, "br").await;
+    assert_eq!(answer.header("content-encoding"), Some("br"));
+    assert_eq!(decoded(&answer), text());
+    assert_eq!(app.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_changed_is_not() {
+    for field in [
+        ("cache-control", "max-age=60, no-transform"),
+        ("content-encoding", "zstd"),
+        ("content-digest", "sha-256=:AA==:"),
+    ] {
+        let origin = Origin::now(move |_| {
+            Response::builder()
+                .header("content-type", "text/plain")
+                .header("expires", support::date(60))
+                .header(field.0, field.1)
+                .body(Body::from(text()))
+                .unwrap()
+        });
+        let app = App::changed(origin, precompressing);
+        let answer = settled(&app, "br").await;
+        assert!(answer.is_hit(), "{}", field.0);
+        assert_ne!(answer.header("content-encoding"), Some("br"), "{}", field.0);
+        assert_eq!(answer.text(), text());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_get_smaller_is_tried_once_and_left() {
+    let mut noise = vec![0; 4_000];
+    getrandom::fill(&mut noise).unwrap();
+    let body = noise.clone();
+    let origin = Origin::now(move |_| answer(200, &FIELDS, Body::from(body.clone())));
+    let app = App::changed(origin, precompressing);
+    let answer = settled(&app, "br").await;
+    assert_eq!(answer.header("content-encoding"), None);
+    assert_eq!(answer.body, noise);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_fields_still_select_variants() {
+    let origin = Origin::now(|call| {
+        let language = call.header("accept-language").unwrap_or("none").to_owned();
+        Response::builder()
+            .header("cache-control", "max-age=60")
+            .header("content-type", "text/plain")
+            .header("vary", "Accept-Language")
+            .body(Body::from(format!("{language} {}", text())))
+            .unwrap()
+    });
+    let app = App::changed(origin, precompressing);
+    for language in ["de", "fr"] {
+        let fields = [("accept-encoding", "br"), ("accept-language", language)];
+        for _ in 0..2 {
+            app.get_with("/", &fields).await;
+            app.cache.flush().await;
+        }
+        let answer = app.get_with("/", &fields).await;
+        assert_eq!(answer.header("content-encoding"), Some("br"));
+        assert!(decoded(&answer).starts_with(language));
+    }
+    assert_eq!(app.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_has_to_be_asked_serves_compressed_responses_too() {
+    let app = App::on(Cache::new(Asking::new()), plain(&FIELDS), precompressing);
+    let answer = settled(&app, "br").await;
+    assert!(answer.is_hit());
+    assert_eq!(answer.header("content-encoding"), Some("br"));
+    assert_eq!(decoded(&answer), text());
+    assert_eq!(app.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_was_not_told_compresses_nothing() {
+    let app = App::new(plain(&FIELDS));
+    let answer = settled(&app, "br").await;
+    assert_eq!(answer.header("content-encoding"), None);
+    assert_eq!(answer.header("vary"), None);
+    assert_eq!(app.origin.last_header("accept-encoding").unwrap(), "br");
+}
