@@ -110,6 +110,11 @@ on_each_server! {
     a_response_made_before_an_invalidation_elsewhere_is_not_stored
     a_variant_made_before_an_invalidation_elsewhere_is_not_stored
     the_first_variant_made_before_an_invalidation_elsewhere_is_not_stored
+    a_purge_at_one_ends_all_variants_for_the_other
+    a_soft_purge_at_one_makes_it_stale_for_the_other
+    a_soft_purge_at_one_makes_every_variant_stale_for_the_other
+    what_was_made_before_a_purge_elsewhere_is_not_kept_as_fresh
+    a_prefix_is_not_purged_on_a_server
     a_body_in_many_pieces_is_stored_whole
     a_body_over_the_limit_passes_and_is_not_stored
     nobody_queues_for_a_body_that_the_server_has_no_room_for
@@ -358,6 +363,107 @@ async fn a_variant_made_before_an_invalidation_elsewhere_is_not_stored(pair: Pai
 
 async fn the_first_variant_made_before_an_invalidation_elsewhere_is_not_stored(pair: Pair) {
     change_meanwhile(&pair, LANGUAGES, &[]).await;
+}
+
+const URI: &str = "https://test.example/";
+
+async fn a_purge_at_one_ends_all_variants_for_the_other(pair: Pair) {
+    let (one, other) = pair.apps(languages);
+    let ask = async |app: &App, language| app.get_with("/", &[("accept-language", language)]).await;
+    for language in ["en", "fr"] {
+        ask(&one, language).await;
+        pair.one.flush().await;
+    }
+    assert!(ask(&other, "en").await.is_hit());
+    assert!(pair.one.purge(URI).await.unwrap());
+    assert!(!pair.other.purge(URI).await.unwrap());
+    for language in ["en", "fr"] {
+        let after = ask(&other, language).await;
+        assert!(!after.is_hit(), "{language}: {}", after.told());
+        pair.other.flush().await;
+    }
+}
+
+async fn a_soft_purge_at_one_makes_it_stale_for_the_other(pair: Pair) {
+    let origin = || {
+        Origin::now(|call| match call.header("if-none-match") {
+            Some(_) => answer(304, &[("etag", "\"1\"")], ""),
+            None => answer(
+                200,
+                &[("cache-control", "max-age=60"), ("etag", "\"1\"")],
+                "kept",
+            ),
+        })
+    };
+    let (one, other) = pair.apps(origin);
+    one.get("/").await;
+    pair.one.flush().await;
+    for _ in 0..2 {
+        assert!(other.get("/").await.is_hit());
+        assert!(pair.one.purge_soft(URI).await.unwrap());
+        let after = other.get("/").await;
+        assert_eq!(after.told(), "larder; fwd=stale; fwd-status=304; stored");
+        assert_eq!(after.text(), "kept");
+        pair.other.flush().await;
+    }
+    assert!(!pair.one.purge_soft("http://test.example/b").await.unwrap());
+}
+
+async fn a_soft_purge_at_one_makes_every_variant_stale_for_the_other(pair: Pair) {
+    let (one, other) = pair.apps(languages);
+    let ask = async |app: &App, language| app.get_with("/", &[("accept-language", language)]).await;
+    for language in ["en", "fr"] {
+        ask(&one, language).await;
+        pair.one.flush().await;
+    }
+    assert!(pair.other.purge_soft(URI).await.unwrap());
+    for language in ["en", "fr"] {
+        let after = ask(&one, language).await;
+        assert!(
+            after.told().starts_with("larder; fwd=stale"),
+            "{}",
+            after.told()
+        );
+        pair.one.flush().await;
+        assert!(ask(&other, language).await.is_hit());
+    }
+}
+
+/// While a GET is with the handler of one, its URI is purged at the other.
+async fn what_was_made_before_a_purge_elsewhere_is_not_kept_as_fresh(pair: Pair) {
+    let german = [("accept-language", "de")];
+    for (fields, before) in [(FRESH, None), (LANGUAGES, None), (LANGUAGES, Some("fr"))] {
+        for is_soft in [false, true] {
+            pair.other.purge(URI).await.unwrap();
+            let other = App::on(pair.other.clone(), Origin::with(fields), |layer| layer);
+            if let Some(language) = before {
+                other.get_with("/", &[("accept-language", language)]).await;
+                pair.other.flush().await;
+            }
+            let gate = Gate::default();
+            let one = App::on(pair.one.clone(), gate.origin(fields), |layer| layer);
+            let request = tokio::spawn({
+                let one = one.clone();
+                async move { one.get_with("/", &german).await }
+            });
+            gate.called.notified().await;
+            match is_soft {
+                true => pair.other.purge_soft(URI).await.unwrap(),
+                false => pair.other.purge(URI).await.unwrap(),
+            };
+            gate.open.notify_one();
+            assert_eq!(request.await.unwrap().text(), "made before");
+            pair.one.flush().await;
+            let after = other.get_with("/", &german).await;
+            assert!(!after.is_hit(), "soft: {is_soft}: {}", after.told());
+            pair.other.flush().await;
+        }
+    }
+}
+
+async fn a_prefix_is_not_purged_on_a_server(pair: Pair) {
+    let error = pair.one.purge_prefix(URI).await.unwrap_err();
+    assert_eq!(error.kind(), larder::ErrorKind::Unsupported);
 }
 
 async fn a_body_in_many_pieces_is_stored_whole(pair: Pair) {
