@@ -66,13 +66,18 @@ async fn visits(cache: Cache) -> Answer {
         .map_err(|error| failed(&error))
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let app = Router::new()
+/// All of it but the port.
+pub fn app(cache: Cache) -> Router {
+    Router::new()
         .route("/rates/{currency}", get(rate))
         .route("/notes/{id}", get(read).post(write))
         .route("/visits", get(visits))
-        .layer(CacheLayer::new(Cache::from_env().await?));
+        .layer(CacheLayer::new(cache))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let app = app(Cache::from_env().await?);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!("listening on http://{}", listener.local_addr()?);
     Ok(axum::serve(listener, app).await?)

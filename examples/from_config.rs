@@ -30,6 +30,13 @@ async fn held(cache: Cache, Path(name): Path<String>) -> (CacheControl, String) 
     (minute, text)
 }
 
+/// All of it but the port.
+pub fn app(cache: Cache) -> Router {
+    Router::new()
+        .route("/{name}", get(held))
+        .layer(CacheLayer::new(cache))
+}
+
 fn show(settings: &Settings) {
     print!("backend {}", settings.backend.name());
     println!(
@@ -57,11 +64,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
     show(&settings);
     let cache = Cache::from_settings(&settings).await?;
-    let app = Router::new()
-        .route("/{name}", get(held))
-        .layer(CacheLayer::new(cache));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).await?;
+    axum::serve(listener, app(cache)).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -40,15 +40,19 @@ async fn change(Path(id): Path<u64>) -> String {
     format!("item {id} changed\n")
 }
 
+/// All of it but the port.
+pub fn app(cache: Cache) -> Router {
+    Router::new()
+        .route("/items/{id}", get(item).post(change))
+        .layer(CacheLayer::new(cache))
+        .with_state(Made::default())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Where larder says what it noticed, such as a setting whose name is nearly right.
     tracing_subscriber::fmt().init();
     let cache = Cache::from_env().await?;
-    let app = Router::new()
-        .route("/items/{id}", get(item).post(change))
-        .layer(CacheLayer::new(cache))
-        .with_state(Made::default());
 
     let port = match std::env::var("PORT") {
         Ok(port) => port
@@ -64,6 +68,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  curl -i -H 'If-None-Match: \"7-1\"' {url}        # 304, from the cache");
     println!("  curl -i -X POST {url}                          # invalidation");
     println!("  curl -i {url}                                  # miss again");
-    axum::serve(listener, app).await?;
+    axum::serve(listener, app(cache)).await?;
     Ok(())
 }

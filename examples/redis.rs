@@ -32,16 +32,20 @@ async fn visits(cache: Cache) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
+/// All of it but the port.
+pub fn app(cache: Cache) -> Router {
+    Router::new()
+        .route("/items/{id}", get(item).post(|| async { "changed\n" }))
+        .route("/prices/{id}", get(price))
+        .route("/visits", get(visits))
+        .layer(CacheLayer::new(cache))
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().init();
     let url = std::env::var("CACHE_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1".to_owned());
     let cache = Cache::new(Redis::builder(url).connect().await?);
-    let app = Router::new()
-        .route("/items/{id}", get(item).post(|| async { "changed\n" }))
-        .route("/prices/{id}", get(price))
-        .route("/visits", get(visits))
-        .layer(CacheLayer::new(cache));
 
     let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
@@ -56,6 +60,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  curl -i {shop} -X POST {url}/items/7  # ends it everywhere");
     println!("  curl {url}/prices/7                   # loaded once");
     println!("  curl {url}/visits                     # counts on");
-    axum::serve(listener, app).await?;
+    axum::serve(listener, app(cache)).await?;
     Ok(())
 }

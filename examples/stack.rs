@@ -30,12 +30,8 @@ async fn report() -> (CacheControl, String) {
     (minute, "a line of the report\n".repeat(100))
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt()
-        .with_env_filter("info,tower_http=debug,larder=debug")
-        .init();
-    let cache = Cache::from_env().await?;
+/// All of it but the port.
+pub fn app(cache: Cache) -> Router {
     // The first is the outermost.
     let layers = ServiceBuilder::new()
         // Sees every request, those answered from the cache too.
@@ -46,19 +42,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Outside, one entry serves every encoding, compressed for each answer. Inside, each encoding is compressed
         // once and stored as a variant of its own: more memory, less work.
         .layer(CompressionLayer::new())
-        .layer(CacheLayer::new(cache.clone()))
+        .layer(CacheLayer::new(cache))
         // Inside, it bounds the handler alone, and where a stale response is stored that one stands in for the 503.
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             Duration::from_secs(2),
         ));
-    let app = Router::new()
+    Router::new()
         .route("/report", get(report))
         .route("/hangs", get(std::future::pending::<()>))
-        .layer(layers);
+        .layer(layers)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_env_filter("info,tower_http=debug,larder=debug")
+        .init();
+    let cache = Cache::from_env().await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app)
+    axum::serve(listener, app(cache.clone()))
         .with_graceful_shutdown(async {
             // Without a handler for the signal the process would just end.
             let _ = tokio::signal::ctrl_c().await;

@@ -22,7 +22,8 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use larder::{Cache, CacheControl, CacheLayer, Timestamp};
 use tower::ServiceBuilder;
 
-async fn answer(_: Request<Incoming>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
+/// Answers whatever is asked, slowly.
+pub async fn answer<B>(_: Request<B>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let body = format!("made at {}\n", Timestamp::now().as_secs());
     let mut response = Response::new(Full::from(body));
@@ -35,7 +36,7 @@ async fn answer(_: Request<Incoming>) -> Result<Response<Full<bytes::Bytes>>, In
 async fn main() -> Result<(), Box<dyn Error>> {
     let service = ServiceBuilder::new()
         .layer(CacheLayer::new(Cache::memory()))
-        .service_fn(answer);
+        .service_fn(answer::<Incoming>);
     let service = TowerToHyperService::new(service);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!("listening on http://{}", listener.local_addr()?);

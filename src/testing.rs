@@ -1,4 +1,7 @@
-//! The behaviour suite: what every backend has to do, for people who write one.
+//! For tests of your own: [`LeakTest`], which looks for what a cached service gives to the wrong visitor, and the
+//! behaviour suite for people who write a backend.
+//!
+//! # The behaviour suite
 //!
 //! A backend is done when the suite passes for the capabilities that it declares. The suite needs a function that
 //! starts a client of the backend; it calls it for every behaviour, and twice where
@@ -60,6 +63,7 @@ mod conditions;
 mod counters;
 mod expiry;
 mod keys;
+mod leaks;
 mod leases;
 mod lifecycle;
 mod many;
@@ -84,6 +88,7 @@ use crate::{Backend, Capabilities, Result};
 
 use stage::{Need, Stage};
 
+pub use leaks::{Leak, LeakKind, LeakReport, LeakTest};
 pub use report::{Outcome, Report};
 
 /// Runs every behaviour on the backend that `start` gives a client of, and prints a table of what passed, what was
