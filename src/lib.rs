@@ -77,3 +77,7 @@ pub use backend::{Aerospike, AerospikeBuilder};
 pub use backend::{Memory, MemoryBuilder};
 #[cfg(feature = "redis")]
 pub use backend::{Redis, RedisBuilder};
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/semantics.md")]
+pub mod semantics {}
