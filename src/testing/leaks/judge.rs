@@ -51,12 +51,6 @@ impl Pair {
     }
 }
 
-impl Evidence {
-    pub(super) fn is_of_a_marker(&self) -> bool {
-        matches!(self.crossed, Crossed::Given(_))
-    }
-}
-
 /// A service that nobody has asked before.
 pub(super) type Make = dyn Fn() -> Served + Send + Sync;
 

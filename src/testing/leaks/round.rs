@@ -239,20 +239,17 @@ impl<'a> Round<'a> {
                 pair.together = true;
                 evidence = self.judge(&pair).await;
             }
-            if let Some(mut evidence) = evidence {
+            if let Some(evidence) = evidence {
+                let still = async |pair: &Pair| self.judge(pair).await;
+                let (mut pair, mut evidence) = shrink(pair, evidence, still).await;
                 // What a visitor sent, seen with another one, shows best what is wrong.
                 let turned = pair.turned();
-                if !evidence.is_of_a_marker()
-                    && let Some(seen) = self.judge(&turned).await.filter(Evidence::is_of_a_marker)
+                if let Crossed::Answer = evidence.crossed
+                    && let Some(seen) = self.judge(&turned).await
+                    && let Crossed::Given(_) = seen.crossed
                 {
                     (pair, evidence) = (turned, seen);
                 }
-                let is_of_a_marker = evidence.is_of_a_marker();
-                let still = async |pair: &Pair| {
-                    let seen = self.judge(pair).await?;
-                    (seen.is_of_a_marker() || !is_of_a_marker).then_some(seen)
-                };
-                let (pair, evidence) = shrink(pair, evidence, still).await;
                 return Some(Leak::crossed(&pair, &evidence, &self.how(true)));
             }
         }
