@@ -104,6 +104,10 @@ on_each_server! {
     a_variant_by_cookie_is_shared_under_the_same_secret
     what_one_stored_is_revalidated_by_the_other
     a_stale_variant_is_revalidated_and_replaced
+    a_head_at_one_brings_up_to_date_what_the_other_stored
+    a_head_made_before_an_invalidation_elsewhere_updates_nothing
+    a_field_for_this_cache_is_followed_and_hidden_by_both
+    a_made_tag_is_the_same_for_both
     concurrent_requests_for_one_uri_call_the_handler_once
     concurrent_requests_for_one_variant_call_the_handler_once
     both_may_miss_at_once
@@ -246,6 +250,86 @@ async fn what_one_stored_is_revalidated_by_the_other(pair: Pair) {
     assert_eq!(validated.text(), "1");
     pair.other.flush().await;
     assert!(one.get("/").await.is_hit());
+}
+
+async fn a_head_at_one_brings_up_to_date_what_the_other_stored(pair: Pair) {
+    const SHORT: &[(&str, &str)] = &[("cache-control", "max-age=1"), ("etag", "\"tag\"")];
+    const NOW: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"tag\"")];
+    let heads = || {
+        Origin::now(|call| match call.request.method.as_str() {
+            "HEAD" => answer(200, NOW, ""),
+            _ => answer(200, SHORT, call.number.to_string()),
+        })
+    };
+    let (one, other) = pair.apps(heads);
+    one.get("/").await;
+    pair.one.flush().await;
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert!(other.send("HEAD", "/", &[]).await.is_stored());
+    pair.other.flush().await;
+    let hit = one.get("/").await;
+    assert_eq!((hit.is_hit(), hit.text()), (true, "1"));
+}
+
+async fn a_head_made_before_an_invalidation_elsewhere_updates_nothing(pair: Pair) {
+    const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"tag\"")];
+    let (arrived, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = {
+        let (arrived, leave) = (arrived.clone(), leave.clone());
+        Origin::new(move |call| {
+            let (arrived, leave) = (arrived.clone(), leave.clone());
+            async move {
+                if call.request.method == "HEAD" {
+                    arrived.notify_one();
+                    leave.notified().await;
+                }
+                Ok(answer(200, TAGGED, "made before"))
+            }
+        })
+    };
+    let (one, other) = pair.apps(move || slow.clone());
+    one.get("/").await;
+    pair.one.flush().await;
+    let head = {
+        let one = one.clone();
+        tokio::spawn(async move {
+            one.send("HEAD", "/", &[("cache-control", "no-cache")])
+                .await
+        })
+    };
+    arrived.notified().await;
+    other.send("PUT", "/", &[]).await;
+    leave.notify_one();
+    head.await.unwrap();
+    pair.one.flush().await;
+    assert!(!other.get("/").await.is_hit());
+}
+
+async fn a_field_for_this_cache_is_followed_and_hidden_by_both(pair: Pair) {
+    const OWN: &[(&str, &str)] = &[
+        ("cache-control", "no-store"),
+        ("larder-cache-control", "max-age=60"),
+    ];
+    let (one, other) = pair.apps(|| Origin::with(OWN));
+    let first = one.get("/").await;
+    pair.one.flush().await;
+    let hit = other.get("/").await;
+    assert!(hit.is_hit());
+    for answer in [first, hit] {
+        assert_eq!(answer.header("larder-cache-control"), None);
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+}
+
+async fn a_made_tag_is_the_same_for_both(pair: Pair) {
+    let on = |cache: &Cache| App::on(cache.clone(), fresh(), |layer| layer.generate_etags(true));
+    let (one, other) = (on(&pair.one), on(&pair.other));
+    one.get("/").await;
+    pair.one.flush().await;
+    let hit = other.get("/").await;
+    let tag = hit.header("etag").unwrap();
+    let conditional = one.get_with("/", &[("if-none-match", tag)]).await;
+    assert_eq!((conditional.status, conditional.is_hit()), (304, true));
 }
 
 async fn a_stale_variant_is_revalidated_and_replaced(pair: Pair) {

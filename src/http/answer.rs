@@ -57,7 +57,9 @@ impl Telling {
         })
     }
 
+    /// Takes out of an answer of the inner service what is for this cache alone, and tells what was done.
     pub(super) fn append(self, config: &Config, headers: &mut HeaderMap) {
+        config.rules.targets.hide(headers);
         if let Some(value) = self.value(config) {
             // A map that is full has no room to tell in; adding to it would panic.
             let _ = headers.try_append(CACHE_STATUS, value);
@@ -77,7 +79,7 @@ pub(super) fn from_store<R>(
     let status = stored.head.status;
     let received = stored.head.times.response;
     let not_modified = asked.conditional
-        && conditional::not_modified(client, status, &stored.head.headers, received);
+        && conditional::not_modified(client, status, stored.plain_headers(false), received);
     let age = stored.policy.age(now);
     let headers = match telling {
         Telling {

@@ -15,7 +15,8 @@ use super::{
     asked::Asked,
     body::{CacheBody, drain},
     commit::announce,
-    conditional, fields,
+    conditional,
+    fields::{self, ByHead},
     freshness::Times,
     layer::Config,
     lookup,
@@ -185,7 +186,8 @@ impl Answered {
     {
         let (mut parts, body) = response.into_parts();
         if self.asked.is_head {
-            let telling = self.telling(None, false, None);
+            let updated = self.heard_by_head(parts.status, &parts.headers, load).await;
+            let telling = self.telling(None, updated, None);
             telling.append(&self.config, &mut parts.headers);
             return Response::from_parts(parts, CacheBody::pass(body));
         }
@@ -219,6 +221,36 @@ impl Answered {
         let telling = self.telling(status, is_placed, detail);
         telling.append(&self.config, &mut parts.headers);
         Response::from_parts(parts, body)
+    }
+
+    /// Brings the stored response up to date from the answer to a HEAD, or ends it, as that says (RFC 9111 §4.3.5); tells
+    /// whether it did the former.
+    async fn heard_by_head(&self, status: StatusCode, from_head: &HeaderMap, load: Load) -> bool {
+        let Some(stored) = self.stored().filter(|_| status == StatusCode::OK) else {
+            return false;
+        };
+        let head = &stored.head;
+        match fields::by_head(&head.headers, stored.body.len(), from_head) {
+            ByHead::Current if head.status == StatusCode::OK => {}
+            ByHead::Unknown => return false,
+            ByHead::Current | ByHead::Outdated => {
+                self.forget();
+                return false;
+            }
+        }
+        let mut headers = head.headers.clone();
+        fields::freshen(&mut headers, from_head);
+        let offer = self.offer(head.status, &headers);
+        match offer.place(load, None).await {
+            Ok(commit) => {
+                commit.store(vec![stored.body.clone()], None);
+                true
+            }
+            Err(refused) => {
+                self.refused(&refused);
+                false
+            }
+        }
     }
 
     /// Reads a body to its end for the store, when the client needs none of it.

@@ -288,7 +288,7 @@ mod tests {
     use http::{HeaderMap, header::CACHE_CONTROL};
 
     use super::*;
-    use crate::http::directives::ResponseDirectives;
+    use crate::http::directives::{ResponseDirectives, Targets};
 
     #[test]
     fn the_cache_reads_what_a_handler_says() {
@@ -320,6 +320,9 @@ mod tests {
             immutable: true,
             ..Default::default()
         };
-        assert_eq!(ResponseDirectives::parse(&headers), expected);
+        assert_eq!(
+            ResponseDirectives::read(&headers, &Targets::default()),
+            expected
+        );
     }
 }

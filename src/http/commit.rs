@@ -171,15 +171,16 @@ impl Commit {
         let Self {
             config,
             key,
-            head,
+            mut head,
             policy,
             leader,
             route,
             ..
         } = self;
         let refused = |event, reason| not_stored(&config, route.as_deref(), event, reason);
+        head.make_etag(body, &config.rules);
         let (payload, body_at) = head.encode(body);
-        let stored = StoredResponse::new(head, payload.slice(body_at..), policy);
+        let stored = StoredResponse::new(head, payload.slice(body_at..), policy, &config.rules);
         let weight = stored.weight();
         let most = config.cache.capabilities().max_value_len;
         let is_too_large = most.is_some_and(|most| payload.len() > most);

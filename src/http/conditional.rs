@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     date::{self, DateField},
+    directives::is_targeted,
     status::CACHE_STATUS,
     text::trim,
 };
@@ -19,11 +20,10 @@ const CONDITIONS: [HeaderName; 5] = [
 ];
 
 /// RFC 9110 §15.4.5: what a 304 repeats of the 200. `Last-Modified` is here for clients that have it as a validator.
-const IN_NOT_MODIFIED: [HeaderName; 10] = [
+const IN_NOT_MODIFIED: [HeaderName; 9] = [
     header::AGE,
     header::CACHE_CONTROL,
     CACHE_STATUS,
-    HeaderName::from_static("cdn-cache-control"),
     header::CONTENT_LOCATION,
     header::DATE,
     header::ETAG,
@@ -144,11 +144,14 @@ fn member_len(list: &[u8]) -> usize {
 
 /// The fields of the 304 that stands for a stored response with these.
 ///
-/// Beside what RFC 9110 §15.4.5 asks for, the `Access-Control-*` fields stay: a browser does not show a page the answer
+/// Beside what RFC 9110 §15.4.5 asks for, the fields that speak to some caches stay as `Cache-Control` does, and so do
+/// the `Access-Control-*` fields: a browser does not show a page the answer
 /// to its own conditional request without them.
 pub(crate) fn not_modified_headers(response: &HeaderMap) -> HeaderMap {
     let stays = |name: &HeaderName| {
-        IN_NOT_MODIFIED.contains(name) || name.as_str().starts_with("access-control-")
+        IN_NOT_MODIFIED.contains(name)
+            || is_targeted(name)
+            || name.as_str().starts_with("access-control-")
     };
     let lines = response.iter().filter(|(name, _)| stays(name));
     lines

@@ -7,7 +7,11 @@ use http::{
 use smallvec::SmallVec;
 
 use super::{
-    conditional::EntityTag, date, directives::ResponseDirectives, stored::MAX_FIELDS, text::tokens,
+    conditional::EntityTag,
+    date,
+    directives::{ResponseDirectives, is_targeted},
+    stored::MAX_FIELDS,
+    text::tokens,
 };
 use crate::Timestamp;
 
@@ -27,10 +31,9 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 
 /// Without these a stored response would be read wrongly or reused wrongly, so no other field can ask for their
 /// removal (RFC 9110 §7.6.1: `Cache-Control` is never a connection option).
-const ESSENTIAL: [HeaderName; 13] = [
+const ESSENTIAL: [HeaderName; 12] = [
     header::AGE,
     header::CACHE_CONTROL,
-    HeaderName::from_static("cdn-cache-control"),
     header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,
     header::CONTENT_LOCATION,
@@ -53,7 +56,7 @@ const OF_THE_BODY: [HeaderName; 4] = [
 
 /// Whether a stored response cannot do without the field.
 pub(super) fn is_essential(name: &HeaderName) -> bool {
-    ESSENTIAL.contains(name)
+    ESSENTIAL.contains(name) || is_targeted(name)
 }
 
 /// Removes what is not stored: hop-by-hop fields, those that `Connection` names, and those that `private` and
@@ -122,6 +125,41 @@ pub(crate) fn is_about(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
     }
 }
 
+/// What the answer to a HEAD says of a stored response (RFC 9111 §4.3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByHead {
+    /// It is the current one.
+    Current,
+    /// It is not.
+    Outdated,
+    /// Nothing. Ours: where no validator came with the answer, a length that is the same is no proof.
+    Unknown,
+}
+
+/// Compares the answer to a HEAD with a stored response whose body has this length.
+pub(crate) fn by_head(stored: &HeaderMap, body_len: usize, from_head: &HeaderMap) -> ByHead {
+    let agrees = |name: HeaderName, same: fn(&HeaderValue, &HeaderValue) -> bool| {
+        let new = from_head.get(&name)?;
+        Some(stored.get(&name).is_some_and(|known| same(known, new)))
+    };
+    let etag = agrees(header::ETAG, |one, other| {
+        EntityTag::new(one) == EntityTag::new(other)
+    });
+    let modified = agrees(header::LAST_MODIFIED, is_same_date);
+    let length = from_head.get(header::CONTENT_LENGTH);
+    let is_of_length = length.is_none_or(|length| {
+        let length = length.to_str().ok().and_then(|text| text.parse().ok());
+        length == Some(body_len)
+    });
+    if !is_of_length || etag == Some(false) || modified == Some(false) {
+        return ByHead::Outdated;
+    }
+    match etag.or(modified) {
+        Some(_) => ByHead::Current,
+        None => ByHead::Unknown,
+    }
+}
+
 fn is_same_date(one: &HeaderValue, other: &HeaderValue) -> bool {
     let epoch = Timestamp::from_secs(0);
     let read = |value: &HeaderValue| date::parse(value.as_bytes(), epoch);
@@ -140,6 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::directives::Targets;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let line = |(name, value): &(&'static str, &'static str)| {
@@ -153,7 +192,7 @@ mod tests {
 
     fn stripped(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = headers(lines);
-        let directives = ResponseDirectives::parse(&headers);
+        let directives = ResponseDirectives::read(&headers, &Targets::default());
         strip_for_store(&mut headers, &directives);
         headers
     }
@@ -192,13 +231,17 @@ mod tests {
     #[test]
     fn connection_cannot_take_away_what_reuse_depends_on() {
         let kept = stripped(&[
-            ("connection", "cache-control, vary, content-encoding, etag"),
+            (
+                "connection",
+                "cache-control, larder-cache-control, vary, content-encoding, etag",
+            ),
             ("cache-control", "max-age=1"),
+            ("larder-cache-control", "max-age=1"),
             ("content-encoding", "gzip"),
             ("etag", "\"a\""),
             ("vary", "accept-encoding"),
         ]);
-        assert_eq!(kept.len(), 4);
+        assert_eq!(kept.len(), 5);
     }
 
     #[test]
@@ -286,6 +329,44 @@ mod tests {
             let about = is_about(&headers(stored), &headers(from_304));
             assert_eq!(about, expected, "{stored:?} {from_304:?}");
         }
+    }
+
+    #[test]
+    fn a_head_s_validators_and_length_have_to_be_the_stored_ones() {
+        let (day, other) = (
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Mon, 07 Nov 1994 08:49:37 GMT",
+        );
+        let (etag, modified, length) = ("etag", "last-modified", "content-length");
+        let stored = headers(&[(etag, "\"a\""), (modified, day)]);
+        for (from_head, expected) in [
+            (&[(etag, "\"a\"")][..], ByHead::Current),
+            (&[(modified, day)], ByHead::Current),
+            (
+                &[(modified, "Sunday, 06-Nov-94 08:49:37 GMT")],
+                ByHead::Current,
+            ),
+            (&[(etag, "\"a\""), (length, "5")], ByHead::Current),
+            (&[(etag, "\"a\""), (length, "6")], ByHead::Outdated),
+            (&[(etag, "\"a\""), (length, "x")], ByHead::Outdated),
+            (&[(etag, "W/\"a\"")], ByHead::Outdated),
+            (&[(etag, "\"b\"")], ByHead::Outdated),
+            (&[(etag, "\"a\""), (modified, other)], ByHead::Outdated),
+            (&[(length, "6")], ByHead::Outdated),
+            (&[(length, "5")], ByHead::Unknown),
+            (&[], ByHead::Unknown),
+        ] {
+            assert_eq!(
+                by_head(&stored, 5, &headers(from_head)),
+                expected,
+                "{from_head:?}"
+            );
+        }
+        let bare = HeaderMap::new();
+        assert_eq!(
+            by_head(&bare, 5, &headers(&[(etag, "\"a\"")])),
+            ByHead::Outdated
+        );
     }
 
     proptest! {

@@ -47,7 +47,10 @@ where
         let config = self.config.clone();
         let load = match load {
             Some(load) => load,
-            None if self.asked.is_head => lookup::begin_unkept(&config, &self.base).await,
+            // RFC 9111 §4.3.5: the answer to a HEAD says something of what is stored, and else nothing.
+            None if self.asked.is_head && stale.is_none() => {
+                lookup::begin_unkept(&config, &self.base).await
+            }
             None => lookup::begin_unseen(&config, &self.base, &self.patience).await,
         };
         let client = self.request.headers().clone();

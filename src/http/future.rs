@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use tower_service::Service;
 
 use super::{
@@ -19,11 +19,16 @@ pub(super) struct Passed {
     pub(super) status: Option<HeaderValue>,
     /// The field that tags are passed on in.
     pub(super) tags: Option<TagField>,
+    /// The field that is for this cache alone.
+    pub(super) hidden: Option<HeaderName>,
 }
 
 impl Passed {
     fn tell<R>(self, response: &mut Response<R>) {
         tags::pass_on(response, self.tags);
+        if let Some(hidden) = &self.hidden {
+            response.headers_mut().remove(hidden);
+        }
         if let Some(status) = self.status {
             // A map that is full has no room to tell in; adding to it would panic.
             let _ = response.headers_mut().try_append(CACHE_STATUS, status);

@@ -50,7 +50,7 @@ pub fn rules(text: &[u8]) {
     };
     let rules = Rules::default();
     let request = RequestDirectives::parse(&headers);
-    let directives = ResponseDirectives::parse(&headers);
+    let directives = ResponseDirectives::read(&headers, &rules.targets);
     let facts = RequestFacts::default();
     let (method, status) = (&Method::GET, StatusCode::OK);
     if let Ok(policy) = assess(method, &facts, status, &headers, &directives, times, &rules) {

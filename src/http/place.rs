@@ -135,8 +135,8 @@ impl Offer<'_> {
         load: Load,
         leader: Option<Leader<Landing>>,
     ) -> Result<Commit, Refused> {
-        let directives = ResponseDirectives::parse(self.headers);
         let rules = &self.config.rules;
+        let directives = ResponseDirectives::read(self.headers, &rules.targets);
         let (facts, headers, times) = (&self.facts, self.headers, self.times);
         let assessed = assess(
             self.method,
@@ -221,11 +221,13 @@ impl Offer<'_> {
 
     /// The response as it is stored, for an answer made from it at once.
     pub(super) fn stored(&self, body: Bytes) -> StoredResponse {
-        let directives = ResponseDirectives::parse(self.headers);
         let (facts, headers, rules) = (&self.facts, self.headers, &self.config.rules);
+        let directives = ResponseDirectives::read(headers, &rules.targets);
         let policy =
             ResponsePolicy::new(facts, self.status, headers, &directives, self.times, rules);
-        StoredResponse::new(self.head(&directives), body, policy)
+        let mut head = self.head(&directives);
+        head.make_etag(std::slice::from_ref(&body), rules);
+        StoredResponse::new(head, body, policy, rules)
     }
 
     /// The head as it is stored.
@@ -240,6 +242,7 @@ impl Offer<'_> {
             times: self.times,
             facts: self.facts,
             purged: None,
+            made_etag: None,
         }
     }
 

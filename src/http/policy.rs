@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::{
-    directives::ResponseDirectives,
+    directives::{ResponseDirectives, Targets},
     freshness::{ResponsePolicy, Times},
     storable::{RequestFacts, storable},
 };
@@ -25,6 +25,10 @@ pub(crate) struct Rules {
     pub(crate) stale_if_error: Duration,
     /// Whether freshness alone decides, whatever `no-cache`, `max-age`, `min-fresh` and `max-stale` a request has.
     pub(crate) ignore_client_directives: bool,
+    /// The fields that are listened to before `Cache-Control`.
+    pub(crate) targets: Targets,
+    /// Whether a stored body without an `ETag` gets one.
+    pub(crate) generate_etags: bool,
 }
 
 impl Default for Rules {
@@ -36,6 +40,8 @@ impl Default for Rules {
             store_errors: true,
             stale_if_error: Duration::from_secs(60),
             ignore_client_directives: false,
+            targets: Targets::default(),
+            generate_etags: false,
         }
     }
 }
@@ -104,7 +110,7 @@ mod tests {
             )
         };
         let headers: HeaderMap = lines.iter().map(line).collect();
-        let mut directives = ResponseDirectives::parse(&headers);
+        let mut directives = ResponseDirectives::read(&headers, &Targets::default());
         change(&mut directives);
         let now = Timestamp::from_secs(1_763_640_000);
         let times = Times {

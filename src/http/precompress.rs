@@ -20,6 +20,7 @@ use super::{
     layer::Config,
     lookup::{self, Looked},
     patience::Patience,
+    policy::Rules,
     stored::{StoredHead, StoredResponse},
     text::tokens,
     variants,
@@ -198,7 +199,7 @@ fn encode_behind(config: &Config, entry: &Entry, key: Key, coding: Coding, now: 
         let (rules, plain) = (config.rules.clone(), entry.clone());
         let encoding = runtime.spawn_blocking(move || {
             let stored = StoredResponse::decode(plain.payload(), &rules).ok()?;
-            encode(&stored, coding)
+            encode(&stored, coding, &rules)
         });
         let encoded = encoding.await.ok().flatten();
         match encoded {
@@ -218,7 +219,11 @@ fn encode_behind(config: &Config, entry: &Entry, key: Key, coding: Coding, now: 
 }
 
 /// The stored response in a coding, as bytes and decoded; `None` where it would not be smaller.
-fn encode(stored: &StoredResponse, coding: Coding) -> Option<(Bytes, StoredResponse)> {
+fn encode(
+    stored: &StoredResponse,
+    coding: Coding,
+    rules: &Rules,
+) -> Option<(Bytes, StoredResponse)> {
     let body = coding.encode(&stored.body)?;
     let mut headers = stored.head.headers.clone();
     headers.try_insert(CONTENT_ENCODING, coding.value()).ok()?;
@@ -226,11 +231,16 @@ fn encode(stored: &StoredResponse, coding: Coding) -> Option<(Bytes, StoredRespo
     if let Some(tag) = encoded_tag(&headers, coding) {
         headers.insert(ETAG, tag);
     }
-    let head = StoredHead {
+    let mut head = StoredHead {
         headers,
+        made_etag: None,
         ..stored.head.clone()
     };
+    head.make_etag(std::slice::from_ref(&body), rules);
     let (payload, body_at) = head.encode(&[body]);
     let body = payload.slice(body_at..);
-    Some((payload, StoredResponse::new(head, body, stored.policy)))
+    Some((
+        payload,
+        StoredResponse::new(head, body, stored.policy, rules),
+    ))
 }

@@ -222,6 +222,7 @@ impl<S> CacheService<S> {
         let passed = Passed {
             status: telling.value(config),
             tags: config.pass_tags,
+            hidden: config.rules.targets.own.clone(),
         };
         self.inner_call(request, Some(passed).filter(|_| !untouched))
     }

@@ -15,6 +15,7 @@ use super::{
     directives::ResponseDirectives,
     fields,
     future::Call,
+    layer::Config,
     lookup::{self, Looked},
     status::Forward,
     stored::StoredResponse,
@@ -75,7 +76,7 @@ where
         // A condition may be answered in two right ways, by which there is nothing to compare.
         let compares = !self.asked.conditional && shadow.takes_sample();
         let stored = lookup::response(&config, entry).filter(|_| compares);
-        let difference = stored.map(|stored| difference(&shadow, stored, &parts));
+        let difference = stored.map(|stored| difference(&config, &shadow, stored, &parts));
         let body = match (stored, difference) {
             (Some(stored), Some(None)) if !self.asked.is_head => {
                 let comparison = Comparison::new(shadow, route, stored.body.clone());
@@ -100,12 +101,18 @@ where
 }
 
 /// The first difference between the heads of what is stored and of what came.
-fn difference(shadow: &Shadow, stored: &StoredResponse, fresh: &Parts) -> Option<Difference> {
+fn difference(
+    config: &Config,
+    shadow: &Shadow,
+    stored: &StoredResponse,
+    fresh: &Parts,
+) -> Option<Difference> {
     if stored.head.status != fresh.status {
         return Some(Difference::Status);
     }
     let mut headers: HeaderMap = fresh.headers.clone();
-    fields::strip_for_store(&mut headers, &ResponseDirectives::parse(&fresh.headers));
+    let directives = ResponseDirectives::read(&headers, &config.rules.targets);
+    fields::strip_for_store(&mut headers, &directives);
     let stored = &stored.head.headers;
     let mut names: Vec<_> = stored.keys().chain(headers.keys()).collect();
     names.sort_unstable_by(|one, two| one.as_str().cmp(two.as_str()));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AGE, CONTENT_LENGTH, DATE},
+    header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG},
 };
 
 use super::{
@@ -27,6 +27,7 @@ const AUTHORIZATION: u8 = 1;
 const COOKIE: u8 = 2;
 /// The time of a soft purge follows.
 const PURGED: u8 = 4;
+const MADE_ETAG: u8 = 8;
 
 /// The head of a response as it is stored: without what belongs to one connection or one client.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub(super) struct StoredHead {
     pub(super) facts: RequestFacts,
     /// When it was purged softly. Of a variant it is what the record of variants said when the variant was stored.
     pub(super) purged: Option<Timestamp>,
+    /// A tag that the handler did not send, and is not asked about.
+    pub(super) made_etag: Option<HeaderValue>,
 }
 
 /// A stored response.
@@ -71,15 +74,19 @@ impl StoredHead {
     /// The head and `body` as one byte string, and where the body begins in it.
     pub(super) fn encode(&self, body: &[Bytes]) -> (Bytes, usize) {
         let body_len: usize = body.iter().map(Bytes::len).sum();
-        let head_len: usize = self
-            .headers
-            .iter()
+        let fields = || {
+            let made = self.made_etag.iter().map(|etag| (&ETAG, etag));
+            self.headers.iter().chain(made)
+        };
+        let count = self.headers.len() + usize::from(self.made_etag.is_some());
+        let head_len: usize = fields()
             .map(|(name, value)| 6 + name.as_str().len() + value.len())
             .sum();
         let mut bytes = BytesMut::with_capacity(32 + head_len + body_len);
         let facts = (u8::from(self.facts.authorization) * AUTHORIZATION)
             | (u8::from(self.facts.cookie) * COOKIE)
-            | (u8::from(self.purged.is_some()) * PURGED);
+            | (u8::from(self.purged.is_some()) * PURGED)
+            | (u8::from(self.made_etag.is_some()) * MADE_ETAG);
         bytes.put_slice(&[FORMAT, facts]);
         bytes.put_u16(self.status.as_u16());
         bytes.put_u64(self.times.request.as_millis());
@@ -87,8 +94,8 @@ impl StoredHead {
         if let Some(purged) = self.purged {
             bytes.put_u64(purged.as_millis());
         }
-        bytes.put_u16(self.headers.len() as u16);
-        for (name, value) in &self.headers {
+        bytes.put_u16(count as u16);
+        for (name, value) in fields() {
             bytes.put_u16(name.as_str().len() as u16);
             bytes.put_slice(name.as_str().as_bytes());
             bytes.put_u32(value.len() as u32);
@@ -97,6 +104,30 @@ impl StoredHead {
         let body_at = bytes.len();
         body.iter().for_each(|chunk| bytes.put_slice(chunk));
         (bytes.freeze(), body_at)
+    }
+
+    /// Gives the response a strong tag if it has none and may have one (RFC 9110 §8.8.1): other bytes, or the same ones to
+    /// be read in another way, have another tag.
+    pub(super) fn make_etag(&mut self, body: &[Bytes], rules: &Rules) {
+        let is_made = rules.generate_etags
+            && self.status == StatusCode::OK
+            && !self.headers.contains_key(ETAG);
+        if !is_made {
+            return;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for name in [CONTENT_TYPE, CONTENT_ENCODING] {
+            for value in self.headers.get_all(name) {
+                hasher.update(&(value.len() as u64).to_le_bytes());
+                hasher.update(value.as_bytes());
+            }
+            hasher.update(&u64::MAX.to_le_bytes());
+        }
+        for chunk in body {
+            hasher.update(chunk);
+        }
+        let hash = hasher.finalize().to_hex();
+        self.made_etag = HeaderValue::from_str(&format!("\"{}\"", &hash[..32])).ok();
     }
 
     fn read(mut bytes: &[u8]) -> Option<(Self, usize)> {
@@ -114,7 +145,7 @@ impl StoredHead {
             )?))),
         };
         let count = usize::from(u16::from_be_bytes(take(&mut bytes)?));
-        if count > MAX_FIELDS {
+        if count > MAX_FIELDS + 1 {
             return None;
         }
         let mut headers = HeaderMap::with_capacity(count.min(64));
@@ -125,6 +156,10 @@ impl StoredHead {
             let value = HeaderValue::from_bytes(bytes.split_off(..len)?).ok()?;
             headers.try_append(name, value).ok()?;
         }
+        let made_etag = match facts & MADE_ETAG != 0 {
+            true => headers.remove(ETAG),
+            false => None,
+        };
         let facts = RequestFacts {
             authorization: facts & AUTHORIZATION != 0,
             cookie: facts & COOKIE != 0,
@@ -137,6 +172,7 @@ impl StoredHead {
             times: Times { request, response },
             facts,
             purged,
+            made_etag,
         };
         Some((head, whole - bytes.len()))
     }
@@ -150,12 +186,21 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 
 impl StoredResponse {
     /// A response with the policy that was read from its head.
-    pub(super) fn new(head: StoredHead, body: Bytes, policy: ResponsePolicy) -> Self {
+    pub(super) fn new(
+        head: StoredHead,
+        body: Bytes,
+        policy: ResponsePolicy,
+        rules: &Rules,
+    ) -> Self {
         let mut answer = head.headers.clone();
+        rules.targets.hide(&mut answer);
         answer.insert(AGE, HeaderValue::from_static("0"));
         if !answer.contains_key(DATE) {
             // RFC 9110 §6.6.1: the time of origination. The server would put the time of each answer there.
             answer.insert(DATE, date::format(head.times.response));
+        }
+        if let Some(etag) = &head.made_etag {
+            answer.insert(ETAG, etag.clone());
         }
         let has_length =
             answer.contains_key(CONTENT_LENGTH) || head.status == StatusCode::NO_CONTENT;
@@ -262,11 +307,11 @@ impl StoredResponse {
     pub(super) fn decode(payload: &Bytes, rules: &Rules) -> Result<Self> {
         let (head, body_at) = StoredHead::read(payload)
             .ok_or_else(|| Error::new(ErrorKind::Decode, "the stored response is damaged"))?;
-        let directives = ResponseDirectives::parse(&head.headers);
+        let directives = ResponseDirectives::read(&head.headers, &rules.targets);
         let (facts, headers) = (&head.facts, &head.headers);
         let policy =
             ResponsePolicy::new(facts, head.status, headers, &directives, head.times, rules);
-        Ok(Self::new(head, payload.slice(body_at..), policy))
+        Ok(Self::new(head, payload.slice(body_at..), policy, rules))
     }
 
     /// What the response takes in memory beside its encoded form, in bytes: the header maps,

@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderName, header::CACHE_CONTROL};
 
-use super::lexer::{Directive, Directives, Value};
+use super::{
+    lexer::{Directive, Directives, Value},
+    targeted::Targets,
+};
 use crate::http::{
     fields::is_essential,
     text::{members, unescape},
@@ -36,14 +39,20 @@ pub(crate) struct ResponseDirectives {
     pub(crate) immutable: bool,
     pub(crate) stale_while_revalidate: Option<u32>,
     pub(crate) stale_if_error: Option<u32>,
-    /// Whether these directives came from a field meant for caches like this one (RFC 9213 §2.1): then `Expires` does
-    /// not count. Reading `Cache-Control` leaves it unset.
+    /// Whether these directives came from a field meant for caches like this one: then neither `Cache-Control` nor
+    /// `Expires` counts (RFC 9213 §2.2).
     pub(crate) targeted: bool,
 }
 
 impl ResponseDirectives {
+    /// Reads the first valid field of the targeted ones, or else `Cache-Control`.
+    pub(crate) fn read(headers: &HeaderMap, targets: &Targets) -> Self {
+        let targeted = targets.read(headers);
+        targeted.unwrap_or_else(|| Self::of_cache_control(headers))
+    }
+
     /// Reads every line of `Cache-Control` as one list.
-    pub(crate) fn parse(headers: &HeaderMap) -> Self {
+    pub(super) fn of_cache_control(headers: &HeaderMap) -> Self {
         let mut directives = Self::default();
         let mut is_broken = false;
         for line in headers.get_all(CACHE_CONTROL) {
@@ -104,7 +113,7 @@ impl ResponseDirectives {
 ///
 /// A list that is empty, too long, malformed, or that names a field which a stored response cannot do without, is
 /// taken for the whole response.
-fn add_fields(fields: &mut Vec<HeaderName>, value: Value<'_>) -> bool {
+pub(super) fn add_fields(fields: &mut Vec<HeaderName>, value: Value<'_>) -> bool {
     let unescaped: Vec<u8>;
     let list = match value {
         Value::None | Value::Malformed => return false,

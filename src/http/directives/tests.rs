@@ -12,7 +12,7 @@ fn headers(lines: &[&str]) -> HeaderMap {
 }
 
 fn response(lines: &[&str]) -> ResponseDirectives {
-    ResponseDirectives::parse(&headers(lines))
+    ResponseDirectives::of_cache_control(&headers(lines))
 }
 
 fn request(lines: &[&str]) -> RequestDirectives {
@@ -219,7 +219,7 @@ proptest! {
             .filter_map(|line| HeaderValue::from_bytes(line).ok())
             .map(|line| (header::CACHE_CONTROL, line))
             .collect();
-        let _ = (ResponseDirectives::parse(&headers), RequestDirectives::parse(&headers));
+        let _ = (ResponseDirectives::of_cache_control(&headers), RequestDirectives::parse(&headers));
     }
 
     #[test]

@@ -2,6 +2,7 @@ use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::directives::Targets;
 
 const NOW: Timestamp = Timestamp::from_secs(1_763_640_000);
 const NOTHING: RequestFacts = RequestFacts {
@@ -37,7 +38,7 @@ fn policy_with(
     rules: &Rules,
 ) -> ResponsePolicy {
     let headers = headers(lines);
-    let directives = ResponseDirectives::parse(&headers);
+    let directives = ResponseDirectives::read(&headers, &Targets::default());
     let status = StatusCode::from_u16(status).unwrap();
     ResponsePolicy::new(&request, status, &headers, &directives, times, rules)
 }

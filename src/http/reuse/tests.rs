@@ -2,7 +2,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::{directives::ResponseDirectives, freshness::Times, storable::RequestFacts};
+use crate::http::{
+    directives::{ResponseDirectives, Targets},
+    freshness::Times,
+    storable::RequestFacts,
+};
 
 const NOW: Timestamp = Timestamp::from_secs(1_763_640_000);
 
@@ -13,7 +17,7 @@ fn after(millis: u64) -> Timestamp {
 fn stored(cache_control: &str) -> ResponsePolicy {
     let value = HeaderValue::from_str(cache_control).unwrap();
     let headers = HeaderMap::from_iter([(header::CACHE_CONTROL, value)]);
-    let directives = ResponseDirectives::parse(&headers);
+    let directives = ResponseDirectives::read(&headers, &Targets::default());
     let times = Times {
         request: NOW,
         response: NOW,

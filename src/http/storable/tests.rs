@@ -2,6 +2,7 @@ use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::directives::Targets;
 
 const ANONYMOUS: RequestFacts = RequestFacts {
     authorization: false,
@@ -33,6 +34,11 @@ const fn get(status: u16) -> Case {
         store_errors: true,
         stale_if_error: std::time::Duration::ZERO,
         ignore_client_directives: false,
+        targets: Targets {
+            own: None,
+            cdn: false,
+        },
+        generate_etags: false,
     };
     Case {
         method: Method::GET,
@@ -51,7 +57,7 @@ impl Case {
             )
         };
         let headers: HeaderMap = headers.iter().map(line).collect();
-        let directives = ResponseDirectives::parse(&headers);
+        let directives = ResponseDirectives::read(&headers, &Targets::default());
         let status = StatusCode::from_u16(self.status).unwrap();
         storable(
             &self.method,
