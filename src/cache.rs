@@ -8,8 +8,10 @@ mod generation;
 mod load;
 mod load_many;
 mod put_options;
+mod puts;
 mod reason;
 mod stats;
+mod tags;
 mod ttl;
 mod values;
 mod waiting;
@@ -47,6 +49,7 @@ pub(crate) use writes::Writes;
 
 use load::Loaded;
 use stats::Counters;
+use tags::Collected;
 use ttl::TtlRules;
 
 /// A cheap-to-clone handle to a cache: one `Arc`, `Send + Sync`, never generic over what is behind it.
@@ -82,6 +85,10 @@ struct Inner {
     namespace: Box<str>,
     values: KeyHead,
     responses: KeyHead,
+    /// The markers of tags.
+    tags: KeyHead,
+    /// Where what has tags is noted for the response under way.
+    collected: Option<Arc<Collected>>,
     shared: Arc<Shared>,
 }
 
@@ -169,14 +176,17 @@ impl Cache {
     /// ```
     #[must_use]
     pub fn scoped(&self, namespace: &str) -> Self {
-        Self::within(namespace, self.0.shared.clone())
+        let collected = self.0.collected.clone();
+        Self::within(namespace, self.0.shared.clone(), collected)
     }
 
-    fn within(namespace: &str, shared: Arc<Shared>) -> Self {
+    fn within(namespace: &str, shared: Arc<Shared>, collected: Option<Arc<Collected>>) -> Self {
         Self(Arc::new(Inner {
             values: KeyHead::new(namespace, KeySpace::Value, None),
             responses: KeyHead::new(namespace, KeySpace::Response, None),
+            tags: KeyHead::new(namespace, KeySpace::Tag, None),
             namespace: namespace.into(),
+            collected,
             shared,
         }))
     }
@@ -191,7 +201,8 @@ impl Cache {
         self.backend().capabilities()
     }
 
-    /// Ends every value, counter and stored response of this namespace at once, and nothing else.
+    /// Ends every value, counter and stored response of this namespace at once, and nothing else but what has a
+    /// tag of this namespace.
     ///
     /// Loads and responses under way are not kept either. The cost does not grow with the number of entries.
     ///

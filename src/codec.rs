@@ -78,6 +78,10 @@ impl CodecId {
     pub const RESPONSE: Self = Self(32);
     /// The `Vary` names and variants of a URI.
     pub const VARIANTS: Self = Self(33);
+    /// The marker of a tag.
+    pub const MARKER: Self = Self(34);
+    /// The tags of a namespace that were invalidated last.
+    pub const TAG_LOG: Self = Self(35);
     /// A counter: the decimal digits of an `i64`.
     pub const COUNTER: Self = Self(255);
 
@@ -101,6 +105,8 @@ impl fmt::Debug for CodecId {
             Self::POSTCARD => f.write_str("postcard"),
             Self::RESPONSE => f.write_str("response"),
             Self::VARIANTS => f.write_str("variants"),
+            Self::MARKER => f.write_str("marker"),
+            Self::TAG_LOG => f.write_str("tag log"),
             Self::COUNTER => f.write_str("counter"),
             Self(other) => write!(f, "codec {other}"),
         }

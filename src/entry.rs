@@ -1,5 +1,7 @@
 //! Entries: what a backend keeps under a key.
 
+mod tags;
+
 use std::{
     any::Any,
     fmt,
@@ -10,19 +12,25 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{CodecId, Error, ErrorKind, Result, Timestamp};
 
+pub use tags::TagStamp;
+pub(crate) use tags::marker;
+
 const MAGIC: u8 = 0xC5;
-const FORMAT: u8 = 1;
+/// The format of an entry without tags.
+const PLAIN: u8 = 1;
+/// The format of an entry with tags: their number is where the plain format has a zero, and they follow the header.
+const TAGGED: u8 = 2;
 const NEVER: u64 = (1 << 48) - 1;
 
 /// What a backend keeps under a key: payload bytes, the codec that made them, and the times it lives between.
 ///
 /// A backend that lives on a server stores [`to_bytes`](Self::to_bytes) and reads [`from_bytes`](Self::from_bytes);
-/// the header adds [`HEADER_LEN`](Self::HEADER_LEN) bytes to the payload. A backend in process can keep the entry as
-/// it is. Cloning costs one atomic increment, and clones share the decoded form of the payload.
+/// the header adds [`HEADER_LEN`](Self::HEADER_LEN) bytes to the payload, and more for an entry with
+/// [tags](Self::tags). A backend in process can keep the entry as it is. Cloning costs one atomic increment, and clones share the decoded form of the payload.
 ///
 /// # Examples
 ///
@@ -50,6 +58,9 @@ struct Inner {
     payload: Bytes,
     decoded: OnceLock<Decoded>,
     decoded_weight: usize,
+    tags: Option<Arc<[TagStamp]>>,
+    /// A tag says that the entry is stale. It is a finding of whoever read it, and is not stored.
+    outdated: bool,
     /// Belongs to the memory backend: the latest clearing that the entry is known to have survived.
     epoch: AtomicU64,
 }
@@ -65,6 +76,7 @@ impl Clone for Inner {
         Self {
             payload: self.payload.clone(),
             decoded: self.decoded.clone(),
+            tags: self.tags.clone(),
             epoch: AtomicU64::new(self.epoch.load(Ordering::Relaxed)),
             ..*self
         }
@@ -72,9 +84,13 @@ impl Clone for Inner {
 }
 
 impl Entry {
-    /// The bytes that an entry takes on a server beside its payload: magic, format version, codec, a reserved byte, and
-    /// the times of creation and expiry in 48 bits each.
+    /// The bytes that an entry without tags takes on a server beside its payload: magic, format version, codec, the
+    /// number of tags, and the times of creation and expiry in 48 bits each. Each tag takes 18 bytes and the key of its
+    /// marker.
     pub const HEADER_LEN: usize = 16;
+
+    /// The most tags that an entry has.
+    pub const MAX_TAGS: usize = 64;
 
     /// What an empty entry weighs.
     pub(crate) const BOOKKEEPING: usize = size_of::<Inner>();
@@ -90,6 +106,8 @@ impl Entry {
             decoded_weight: payload.len(),
             payload,
             decoded: OnceLock::new(),
+            tags: None,
+            outdated: false,
             epoch: AtomicU64::new(0),
         }))
     }
@@ -117,6 +135,33 @@ impl Entry {
     #[must_use]
     pub fn with_version(self, version: u64) -> Self {
         self.change(|inner| inner.version = version)
+    }
+
+    /// The same entry with these tags and no others.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidTag`] for more than [`MAX_TAGS`](Self::MAX_TAGS).
+    pub fn with_tags(self, tags: impl Into<Arc<[TagStamp]>>) -> Result<Self> {
+        let tags = tags.into();
+        if tags.len() > Self::MAX_TAGS {
+            let message = "an entry has at most 64 tags";
+            return Err(Error::new(ErrorKind::InvalidTag, message));
+        }
+        Ok(self.change(|inner| {
+            inner.tags = (!tags.is_empty()).then_some(tags);
+            inner.outdated = false;
+        }))
+    }
+
+    /// The same entry, found to be stale by one of its tags.
+    pub(crate) fn outdated(self) -> Self {
+        self.change(|inner| inner.outdated = true)
+    }
+
+    /// Whether a tag says that the entry is stale, as far as whoever read it has found out.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.0.outdated
     }
 
     /// The same entry with its decoded form beside the bytes. `weight` is the decoded form's size in memory.
@@ -157,6 +202,21 @@ impl Entry {
     /// The codec that made the payload.
     pub fn codec(&self) -> CodecId {
         self.0.codec
+    }
+
+    /// The tags, each with the ids that its marker had when the entry was made.
+    pub fn tags(&self) -> &[TagStamp] {
+        self.0.tags.as_deref().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn has_tags(&self) -> bool {
+        self.0.tags.is_some()
+    }
+
+    /// The tags, to keep.
+    pub(crate) fn tags_shared(&self) -> Option<Arc<[TagStamp]>> {
+        self.0.tags.clone()
     }
 
     /// When the entry was made.
@@ -206,15 +266,24 @@ impl Entry {
 
     /// The entry as one byte string for a server. Copies the payload.
     pub fn to_bytes(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(Self::HEADER_LEN + self.payload().len());
+        let mut bytes = BytesMut::with_capacity(self.head_len() + self.payload().len());
         self.write_to(&mut bytes);
         bytes.freeze()
     }
 
+    /// How many bytes come before the payload.
+    pub(crate) fn head_len(&self) -> usize {
+        Self::HEADER_LEN + tags::len(self.tags())
+    }
+
     pub(crate) fn write_to(&self, bytes: &mut BytesMut) {
-        bytes.put_slice(&[MAGIC, FORMAT, self.codec().as_u8(), 0]);
+        let tags = self.tags();
+        let count = u8::try_from(tags.len()).expect("more than 64 tags were refused");
+        let format = if tags.is_empty() { PLAIN } else { TAGGED };
+        bytes.put_slice(&[MAGIC, format, self.codec().as_u8(), count]);
         bytes.put_uint(self.0.created_at.as_millis().min(NEVER), 6);
         bytes.put_uint(self.0.expires_at, 6);
+        tags::write(tags, bytes);
         bytes.put_slice(self.payload());
     }
 
@@ -225,27 +294,53 @@ impl Entry {
     /// [`ErrorKind::Decode`] for bytes that are not an entry of this format. A backend passes it on and the cache takes
     /// the entry for absent.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
-        let bytes: Bytes = bytes.into();
+        let mut bytes: Bytes = bytes.into();
         let damaged = || Error::new(ErrorKind::Decode, "the stored bytes are not a larder entry");
-        let header: &[u8; Self::HEADER_LEN] = bytes.first_chunk().ok_or_else(damaged)?;
-        let [MAGIC, FORMAT, codec, 0, times @ ..] = header else {
-            return Err(damaged());
+        let (entry, count) = Self::read_header(&bytes).ok_or_else(damaged)?;
+        bytes.advance(Self::HEADER_LEN);
+        let tags = tags::read(count, &mut bytes).ok_or_else(damaged)?;
+        Ok(entry.change(|inner| {
+            inner.decoded_weight = bytes.len();
+            inner.payload = bytes;
+            inner.tags = (count > 0).then(|| tags.into());
+        }))
+    }
+
+    /// The entry that begins like this, without its tags and its payload.
+    #[cfg(feature = "redis")]
+    pub(crate) fn from_header(bytes: &[u8]) -> Option<Self> {
+        Self::read_header(bytes).map(|(entry, _)| entry)
+    }
+
+    /// The entry without its payload, and how many tags follow the header.
+    fn read_header(bytes: &[u8]) -> Option<(Self, usize)> {
+        let header: &[u8; Self::HEADER_LEN] = bytes.first_chunk()?;
+        let [MAGIC, format, codec, count, times @ ..] = header else {
+            return None;
         };
+        let count = usize::from(*count);
+        match *format {
+            PLAIN if count == 0 => {}
+            TAGGED if (1..=Self::MAX_TAGS).contains(&count) => {}
+            _ => return None,
+        }
         let number = |bytes: &[u8]| {
             bytes
                 .iter()
                 .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
         };
-        let codec = CodecId::from_u8(*codec);
         let created_at = Timestamp::from_millis(number(&times[..6]));
-        let expires_at = number(&times[6..]);
-        let entry = Self::new(codec, bytes.slice(Self::HEADER_LEN..), created_at);
-        Ok(entry.change(|inner| inner.expires_at = expires_at))
+        let entry = Self::new(CodecId::from_u8(*codec), Bytes::new(), created_at);
+        Some((
+            entry.change(|inner| inner.expires_at = number(&times[6..])),
+            count,
+        ))
     }
 
-    /// What the entry takes in memory, in bytes: the payload, its decoded form, and the bookkeeping of both.
+    /// What the entry takes in memory, in bytes: the payload, its decoded form, the tags, and the bookkeeping of all.
     pub fn weight(&self) -> usize {
-        Self::BOOKKEEPING + self.0.payload.len() + self.0.decoded_weight
+        let tags: usize = self.tags().iter().map(TagStamp::weight).sum();
+        Self::BOOKKEEPING + self.0.payload.len() + self.0.decoded_weight + tags
     }
 
     /// The decoded form, if it is there and of this type.
@@ -293,6 +388,7 @@ impl fmt::Debug for Entry {
             .field("bytes", &self.payload().len())
             .field("created_at", &self.created_at())
             .field("expires_at", &self.expires_at())
+            .field("tags", &self.tags().len())
             .finish_non_exhaustive()
     }
 }

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     TooLarge,
     /// A counter would leave the range of `i64`.
     Overflow,
+    /// A tag is empty or longer than 256 bytes, or an entry would have more than 64 of them.
+    InvalidTag,
     /// The cache was closed before the call.
     Closed,
     /// The backend reported something else.

@@ -24,6 +24,8 @@ pub enum KeySpace {
     Value,
     /// Responses stored by [`CacheLayer`](crate::CacheLayer).
     Response,
+    /// Markers of tags, by which [`Cache::invalidate_tag`](crate::Cache::invalidate_tag) ends entries.
+    Tag,
 }
 
 impl KeySpace {
@@ -31,6 +33,7 @@ impl KeySpace {
         match self {
             Self::Value => b"",
             Self::Response => b"http",
+            Self::Tag => b"tag",
         }
     }
 }
@@ -38,7 +41,8 @@ impl KeySpace {
 /// An owned key: a namespace, an optional bucket within it, and a name of any bytes.
 ///
 /// It is held as one encoded byte string, the one that servers see: `namespace:name`, `namespace/bucket:name` for
-/// buckets, `namespace@http:name` for stored responses, with `%`, `:`, `/` and `@` escaped in namespace and bucket.
+/// buckets, `namespace@http:name` for stored responses, `namespace@tag:name` for the markers of tags, with `%`, `:`, `/`
+/// and `@` escaped in namespace and bucket.
 /// The encoding is injective: two different keys never share one encoded form. Cloning costs one atomic increment.
 ///
 /// # Examples
@@ -61,6 +65,16 @@ impl Key {
         KeyHead::new(namespace, KeySpace::Value, bucket)
             .key(name.as_ref())
             .to_key()
+    }
+
+    /// The key that these bytes are the encoded form of, wherever they come from; `None` where they are that of none.
+    pub(crate) fn from_encoded(encoded: &[u8]) -> Option<Self> {
+        encoded.contains(&END).then_some(())?;
+        let key = KeyRef(encoded);
+        let head = KeyHead::new(&key.namespace(), key.space(), key.bucket().as_deref());
+        // What is written in another way than it would be here is no key, or two could meet.
+        let is_key = head.key(key.name()).as_key_ref() == key;
+        is_key.then(|| key.to_key())
     }
 
     /// The whole key as the bytes that a server stores it under.
@@ -111,10 +125,13 @@ impl<'a> KeyRef<'a> {
 
     /// The kind of entry under this key.
     pub fn space(&self) -> KeySpace {
-        match self.head()[self.encoded_namespace().len()..].strip_prefix(&[SPACE]) {
-            Some(rest) if rest.split(|&byte| byte == BUCKET).next() == Some(b"http") => {
-                KeySpace::Response
-            }
+        let Some(rest) = self.head()[self.encoded_namespace().len()..].strip_prefix(&[SPACE])
+        else {
+            return KeySpace::Value;
+        };
+        match rest.split(|&byte| byte == BUCKET).next() {
+            Some(b"http") => KeySpace::Response,
+            Some(b"tag") => KeySpace::Tag,
             _ => KeySpace::Value,
         }
     }
@@ -343,9 +360,9 @@ mod tests {
     proptest! {
         #[test]
         fn an_encoded_key_gives_back_its_parts(
-            namespace in ".*", bucket in proptest::option::of(".*"), name: Vec<u8>, response: bool,
+            namespace in ".*", bucket in proptest::option::of(".*"), name: Vec<u8>, space in 0..3_usize,
         ) {
-            let space = if response { KeySpace::Response } else { KeySpace::Value };
+            let space = [KeySpace::Value, KeySpace::Response, KeySpace::Tag][space];
             let head = KeyHead::new(&namespace, space, bucket.as_deref());
             let key = head.key(&name).to_key();
             prop_assert_eq!(key.namespace(), namespace.as_str());
@@ -353,6 +370,16 @@ mod tests {
             prop_assert_eq!(found.as_deref(), bucket.as_deref());
             prop_assert_eq!(key.space(), space);
             prop_assert_eq!(key.name(), &name[..]);
+            prop_assert_eq!(Key::from_encoded(key.encoded()), Some(key));
+        }
+
+        #[test]
+        fn what_reads_as_a_key_is_the_encoded_form_of_it(bytes in "[a%23:/@FAft]{0,12}") {
+            if let Some(key) = Key::from_encoded(bytes.as_bytes()) {
+                let head = KeyHead::new(&key.namespace(), key.space(), key.bucket().as_deref());
+                let again = head.key(key.name()).to_key();
+                prop_assert_eq!(again.encoded(), bytes.as_bytes());
+            }
         }
     }
 

@@ -62,7 +62,7 @@ pub use self::{
     cache::{Cache, CacheBuilder, Cached, LoadError, PutOptions, Reason, Reasons, Stats, Ttl},
     clock::Timestamp,
     codec::{CodecId, CodecKind},
-    entry::Entry,
+    entry::{Entry, TagStamp},
     error::{Error, ErrorKind, Result},
     http::{
         CacheBody, CacheControl, CacheLayer, CacheService, CacheTags, Difference, PurgeOptions,

@@ -721,8 +721,8 @@ async fn one_of_both_gets_the_lock(pair: Pair) {
     for round in 0..20 {
         let name = format!("lock {round}");
         let (one, other) = tokio::join!(
-            pair.one.put_with(&name, "one", lock),
-            pair.other.put_with(&name, "other", lock),
+            pair.one.put_with(&name, "one", lock.clone()),
+            pair.other.put_with(&name, "other", lock.clone()),
         );
         assert!(one.unwrap() != other.unwrap(), "{name}");
     }

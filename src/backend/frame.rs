@@ -38,7 +38,7 @@ impl Versions {
 
 /// The bytes to store. Copies the payload once.
 pub(super) fn frame(entry: &Entry, version: u64) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(OVERHEAD + entry.payload().len());
+    let mut bytes = BytesMut::with_capacity(VERSION_LEN + entry.head_len() + entry.payload().len());
     bytes.put_u64(version);
     entry.write_to(&mut bytes);
     bytes.freeze()

@@ -156,7 +156,7 @@ impl CacheBuilder {
             counters: Default::default(),
             failing: Default::default(),
         };
-        Cache::within(&self.namespace, Arc::new(shared))
+        Cache::within(&self.namespace, Arc::new(shared), None)
     }
 }
 

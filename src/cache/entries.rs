@@ -1,26 +1,42 @@
 //! Finding entries, and turning them into values and back.
 
-use std::{collections::HashMap, iter, sync::Arc};
+use std::{collections::HashMap, iter, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Cache, Event, Load, LoadError, Ttl};
-use crate::{CodecId, CodecKind, Entry, Error, ErrorKind, Key, Peek, Result, Timestamp};
+use super::{Cache, Event, Load, LoadError, tags::Stamped};
+use crate::{
+    CodecId, CodecKind, Entry, Error, ErrorKind, Key, Peek, Result, Timestamp, backend::join,
+};
 
 impl Cache {
     /// What the backend can say at once, or else the key to ask it with.
     #[inline]
     pub(super) fn look(&self, name: &[u8]) -> Result<Option<Entry>, Key> {
         let key = self.values().key(name);
-        match self.backend().peek(key.as_key_ref(), Timestamp::now()) {
+        match self.peek_value(key.as_key_ref(), Timestamp::now()) {
             Peek::Hit(entry) => Ok(Some(entry)),
             Peek::Miss => Ok(None),
             Peek::Ask => Err(key.to_key()),
         }
     }
 
-    /// The live entry under a key; one that the backend could not make sense of is absent.
+    /// The live entry under a key. One that has ended by its tags is none; a stale one
+    /// [says so](Entry::is_outdated).
     pub(crate) async fn fetch(&self, key: &Key) -> Result<Option<Entry>> {
+        match self.fetch_raw(key).await? {
+            Some(entry) => self.check(entry).await,
+            None => Ok(None),
+        }
+    }
+
+    /// [`fetch`](Self::fetch) for values, which are absent where a response is stale.
+    pub(super) async fn fetch_value(&self, key: &Key) -> Result<Option<Entry>> {
+        self.fetch(key).await.map(value)
+    }
+
+    /// The live entry under a key, whatever its tags say; one that the backend could not make sense of is absent.
+    pub(super) async fn fetch_raw(&self, key: &Key) -> Result<Option<Entry>> {
         match self.backend().get(key).await {
             Err(error) if error.kind() == ErrorKind::Decode => {
                 self.damaged(&error);
@@ -37,7 +53,11 @@ impl Cache {
     pub(crate) async fn fetch_leased(&self, load: &mut Load) -> Result<Option<Entry>> {
         let found = match self.capabilities().leases {
             true => self.lease(load).await,
-            false => self.fetch(load.key()).await,
+            false => self.fetch_raw(load.key()).await,
+        };
+        let found = match found {
+            Ok(Some(entry)) => self.check(entry).await,
+            found => found,
         };
         if self.ends_loads(&found) {
             load.give_up();
@@ -73,10 +93,18 @@ impl Cache {
         &self,
         loads: &mut [&mut Load],
     ) -> Result<Vec<Option<Entry>>> {
+        let found = match self.capabilities().leases {
+            true => self.lease_many(loads).await,
+            false => {
+                let keys: Vec<Key> = loads.iter().map(|load| load.key().clone()).collect();
+                self.fetch_raw_many(&keys).await
+            }
+        };
+        self.check_all(found?).await
+    }
+
+    async fn lease_many(&self, loads: &mut [&mut Load]) -> Result<Vec<Option<Entry>>> {
         let keys: Vec<Key> = loads.iter().map(|load| load.key().clone()).collect();
-        if !self.capabilities().leases {
-            return self.fetch_many(&keys).await;
-        }
         let leased = match self.backend().get_leased_many(&keys).await {
             Err(error) if error.kind() == ErrorKind::Decode => {
                 // Which of them it is has to be found out, so that it does not cost the others.
@@ -95,15 +123,22 @@ impl Cache {
             .collect())
     }
 
-    /// The live entries under several keys, each as [`fetch`](Self::fetch) finds it.
-    pub(super) async fn fetch_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+    /// The live entries of values under several keys, each as [`fetch_value`](Self::fetch_value) finds it.
+    pub(super) async fn fetch_values(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        let found = self.fetch_raw_many(keys).await?;
+        let found = self.check_all(found).await?;
+        Ok(found.into_iter().map(value).collect())
+    }
+
+    /// The live entries under several keys, each as [`fetch_raw`](Self::fetch_raw) finds it.
+    pub(super) async fn fetch_raw_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
         let mut found = vec![None; keys.len()];
         let mut asked: Vec<_> = iter::once(0..keys.len()).collect();
         while let Some(places) = asked.pop() {
             let entries = match self.backend().get_many(&keys[places.clone()]).await {
                 Err(error) if error.kind() == ErrorKind::Decode && !places.is_empty() => {
                     if let [key] = &keys[places.clone()] {
-                        found[places.start] = self.fetch(key).await?;
+                        found[places.start] = self.fetch_raw(key).await?;
                         continue;
                     }
                     // Which of them it is has to be found out by halves, so that it does not cost the others.
@@ -125,7 +160,7 @@ impl Cache {
     pub(super) async fn fetch_known<T, E>(
         &self,
         loads: &mut [&mut Load],
-    ) -> Result<HashMap<Key, Option<Arc<T>>>, LoadError<E>>
+    ) -> Result<HashMap<Key, (Arc<T>, Stamped)>, LoadError<E>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
@@ -135,16 +170,54 @@ impl Cache {
             loads.iter_mut().for_each(|load| load.give_up());
         }
         for (load, entry) in loads.iter().zip(found.unwrap_or_default()) {
-            let Some(entry) = entry else { continue };
-            if let Some(value) = self.decode_or_miss(&entry)? {
-                known.insert(load.key().clone(), Some(value));
+            let Some(entry) = value(entry) else { continue };
+            if let Some(found) = self.decode_or_miss(&entry)? {
+                known.insert(load.key().clone(), (found, Stamped::of(&entry)));
             }
         }
         self.add(Event::Hit, known.len());
         Ok(known)
     }
 
-    pub(super) fn encode<T>(&self, value: &Arc<T>, ttl: Ttl) -> Result<Entry>
+    /// Removes what is under a key of a value and has ended by its tags, and says whether it was there.
+    pub(super) async fn remove_ended(&self, key: &Key) -> bool {
+        let Ok(Some(entry)) = self.fetch_raw(key).await else {
+            return false;
+        };
+        let version = entry.version();
+        if !entry.has_tags() || !matches!(self.check(entry).await.map(value), Ok(None)) {
+            return false;
+        }
+        let removed = self.backend().delete_if(key, version).await;
+        self.observe(removed).unwrap_or(false)
+    }
+
+    /// Lets what is under a key live for `ttl` from now, and its markers with it.
+    pub(super) async fn touch_live(&self, key: &Key, ttl: Option<Duration>) -> Result<bool> {
+        let touch = async || self.observe(self.backend().touch(key, ttl).await);
+        let (entry, touched) = match self.peek_value(key.as_key_ref(), Timestamp::now()) {
+            Peek::Hit(entry) => (Some(entry), touch().await?),
+            Peek::Miss => return Ok(false),
+            Peek::Ask => {
+                let (entry, touched) = join(self.fetch_raw(key), touch()).await;
+                // Of two failures, the caller's own verb is the one to tell of.
+                let touched = touched?;
+                (entry?, touched)
+            }
+        };
+        let Some(entry) = entry.filter(Entry::has_tags) else {
+            return Ok(touched);
+        };
+        let Some(entry) = self.check(entry).await.map(value)? else {
+            // It would stay for longer than before, and is of no use.
+            self.remove_ended(key).await;
+            return Ok(false);
+        };
+        self.let_markers_outlive(&entry, ttl).await?;
+        Ok(touched)
+    }
+
+    pub(super) fn encode<T>(&self, value: &Arc<T>, ttl: Option<Duration>) -> Result<Entry>
     where
         T: Serialize + Send + Sync + 'static,
     {
@@ -154,7 +227,7 @@ impl Cache {
         // What the value has on the heap is not known; its encoded form is taken for an estimate.
         let weight = size_of::<T>() + payload.len();
         let entry = Entry::new(codec.id(), payload, now).with_decoded(value.clone(), weight);
-        Ok(entry.with_ttl(self.shared().ttl.resolve(ttl), now))
+        Ok(entry.with_ttl(ttl, now))
     }
 
     /// The value of an entry; `None` for one of another codec, and, counted, for one that is damaged.
@@ -185,6 +258,11 @@ impl Cache {
         self.count(Event::Damaged);
         tracing::warn!(%error, "a stored entry is taken for absent");
     }
+}
+
+/// A value is not there when it is stale.
+fn value(found: Option<Entry>) -> Option<Entry> {
+    found.filter(|entry| !entry.is_outdated())
 }
 
 fn decode_entry<T: DeserializeOwned>(codec: CodecKind, entry: &Entry) -> Result<Option<T>> {

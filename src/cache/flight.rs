@@ -30,6 +30,8 @@ type Shard<O> = Mutex<HashMap<Key, Under<O>, RandomState>>;
 struct Under<O> {
     id: u64,
     outcome: watch::Receiver<Option<O>>,
+    /// The markers of the tags that what is loaded will have.
+    tags: Option<Arc<[Key]>>,
 }
 
 /// What a caller has become by asking to join.
@@ -52,6 +54,11 @@ impl<O> Default for Flights<O> {
 impl<O: Clone + Send + Sync> Flights<O> {
     /// Joins the flight for `key`, or begins it.
     pub(crate) fn join(self: &Arc<Self>, key: &Key) -> Joined<O> {
+        self.join_tagged(key, None)
+    }
+
+    /// [`join`](Self::join), with the markers of the tags that what this caller would load has.
+    pub(crate) fn join_tagged(self: &Arc<Self>, key: &Key, tags: Option<Arc<[Key]>>) -> Joined<O> {
         let mut shard = self.shard(key);
         if let Some(under) = shard.get(key) {
             let outcome = under.outcome.clone();
@@ -62,7 +69,7 @@ impl<O: Clone + Send + Sync> Flights<O> {
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (sender, outcome) = watch::channel(None);
-        shard.insert(key.clone(), Under { id, outcome });
+        shard.insert(key.clone(), Under { id, outcome, tags });
         Joined::Leader(Leader {
             id,
             key: key.clone(),
@@ -80,6 +87,14 @@ impl<O: Clone + Send + Sync> Flights<O> {
     pub(crate) fn detach_all(&self, chosen: impl Fn(&Key) -> bool) {
         for shard in &self.shards {
             lock(shard).retain(|key, _| !chosen(key));
+        }
+    }
+
+    /// Detaches every flight that has one of these tags.
+    pub(crate) fn detach_tagged(&self, markers: &[Key]) {
+        let has_one = |tags: &Arc<[Key]>| tags.iter().any(|tag| markers.contains(tag));
+        for shard in &self.shards {
+            lock(shard).retain(|_, under| !under.tags.as_ref().is_some_and(has_one));
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 use foldhash::fast::RandomState;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
+use super::tags::{Seen, TagLog};
 use crate::{Entry, Key, Lease, Leased, PutMode, Timestamp};
 
 const SHARDS: usize = 16;
@@ -21,6 +22,7 @@ const SHARDS: usize = 16;
 pub(crate) struct Generations {
     shards: [Mutex<HashMap<Key, Arc<Generation>, RandomState>>; SHARDS],
     hasher: RandomState,
+    tags: TagLog,
 }
 
 #[derive(Default)]
@@ -46,6 +48,8 @@ impl Generations {
             key: key.clone(),
             generation,
             seen: 0,
+            invalidated_tags: self.tags.sequence(),
+            tags_seen: None,
             keeping: Keeping::Local,
             table: self.clone(),
         };
@@ -75,6 +79,11 @@ impl Generations {
         }
     }
 
+    /// The tags that this process invalidated last.
+    pub(crate) fn tags(&self) -> &TagLog {
+        &self.tags
+    }
+
     /// How many keys have a load under way.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -95,6 +104,14 @@ pub(crate) struct Load {
     key: Key,
     generation: Arc<Generation>,
     seen: u64,
+    /// How many tags this process had invalidated when the load began.
+    invalidated_tags: u64,
+    /// What the log of all processes said then.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "it is for the responses of the layer")
+    )]
+    tags_seen: Option<Seen>,
     keeping: Keeping,
     table: Arc<Generations>,
 }
@@ -172,6 +189,30 @@ impl Load {
             }),
             Keeping::Never => None,
         }
+    }
+
+    /// Notes what the log of all processes says before anything is loaded, for tags that are known only when the load
+    /// ends.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "it is for the responses of the layer")
+    )]
+    pub(crate) fn see_tags(&mut self, seen: Option<Seen>) {
+        self.tags_seen = seen;
+    }
+
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "it is for the responses of the layer")
+    )]
+    pub(crate) fn tags_seen(&self) -> Option<Seen> {
+        self.tags_seen
+    }
+
+    /// Whether one of these tags was invalidated by this process since the load began, or may have been.
+    pub(crate) fn have_tags_changed(&self, markers: &[Key]) -> bool {
+        let log = self.table.tags();
+        log.has_changed(self.invalidated_tags, markers)
     }
 
     /// Whether the key was invalidated by this process since the load began.

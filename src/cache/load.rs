@@ -6,16 +6,19 @@ use std::{
     fmt,
     future::Future,
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Cache, Ttl,
+    Cache, PutOptions,
     entries::decode_entry_shared,
     flight::{Joined, Leader},
     generation::Load,
+    load_many::load_many,
     stats::Event,
+    tags::{Stamped, Tags},
     waiting::Place,
 };
 use crate::{Entry, ErrorKind, Key, Peek, Timestamp};
@@ -30,6 +33,8 @@ pub enum LoadError<E> {
     Reentrant,
     /// The key holds a counter; nothing was loaded.
     WrongType,
+    /// A tag is empty or longer than 256 bytes, or there are more than 64; nothing was loaded.
+    InvalidTag,
     /// The loader of `get_or_load_many` did not return one result per key.
     Length {
         /// How many keys it was asked for.
@@ -45,6 +50,7 @@ impl<E> Clone for LoadError<E> {
             Self::Loader(error) => Self::Loader(error.clone()),
             Self::Reentrant => Self::Reentrant,
             Self::WrongType => Self::WrongType,
+            Self::InvalidTag => Self::InvalidTag,
             Self::Length { asked, got } => Self::Length {
                 asked: *asked,
                 got: *got,
@@ -59,6 +65,7 @@ impl<E> fmt::Display for LoadError<E> {
             Self::Loader(_) => f.write_str("the loader failed"),
             Self::Reentrant => f.write_str("a loader asked for the key that it was loading"),
             Self::WrongType => f.write_str("the key holds a counter, not a value"),
+            Self::InvalidTag => f.write_str("a value has at most 64 tags, of 1 to 256 bytes each"),
             Self::Length { asked, got } => {
                 write!(
                     f,
@@ -81,10 +88,16 @@ impl<E: StdError + 'static> StdError for LoadError<E> {
 /// What the leader of a flight leaves to those who waited: an `Arc<T>` or an `Arc<E>` of its own types.
 #[derive(Clone)]
 pub(crate) enum Loaded {
-    Value(Arc<dyn Any + Send + Sync>),
+    Value(Arc<dyn Any + Send + Sync>, Stamped),
     /// A loader of several says that there is no such thing of its type.
     Nothing(TypeId),
     Error(Arc<dyn Any + Send + Sync>),
+}
+
+/// How what is loaded is kept.
+pub(super) struct Keeping {
+    pub(super) ttl: Option<Duration>,
+    pub(super) tags: Tags,
 }
 
 impl Cache {
@@ -95,7 +108,8 @@ impl Cache {
     ///
     /// * A loader's error reaches everybody who waited, and is not cached.
     /// * A loader that panics panics its own caller only; one of the others loads then.
-    /// * A value whose key is deleted, put or cleared while it is being loaded is returned, but not kept.
+    /// * A value whose key is deleted, put or cleared while it is being loaded, or one of whose tags is invalidated, is
+    ///   returned, but not kept.
     /// * Nothing is spawned, so the loader may borrow. Callers wait as long as the loader takes: bound it with
     ///   [`tokio::time::timeout`] where that can be long.
     /// * Calls for one key with different types do not share; each loads for itself.
@@ -135,14 +149,17 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.get_or_load_with(key, Ttl::Default, load).await
+        self.get_or_load_with(key, PutOptions::new(), load).await
     }
 
-    /// [`get_or_load`](Self::get_or_load) with a TTL of its own for a value that has to be loaded.
+    /// [`get_or_load`](Self::get_or_load) with a TTL, or with [`PutOptions`], for a value that has to be loaded.
+    ///
+    /// Of the options, the TTL and the tags count; a condition has no meaning here. The markers of the tags are looked
+    /// up before the loader runs, so that what it loads ends with the invalidations that it may have missed.
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load).
+    /// As [`get_or_load`](Self::get_or_load), and [`LoadError::InvalidTag`].
     ///
     /// # Cancel safety
     ///
@@ -154,20 +171,25 @@ impl Cache {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::{convert::Infallible, time::Duration};
-    /// use larder::Cache;
+    /// use larder::{Cache, PutOptions};
     ///
     /// let cache = Cache::memory();
     /// let rate = cache
     ///     .get_or_load_with("rate", Duration::from_secs(5), || async { Ok::<_, Infallible>(1.08) })
     ///     .await?;
     /// assert_eq!(*rate, 1.08);
+    ///
+    /// let tagged = PutOptions::new().tags(["rates"]);
+    /// cache.get_or_load_with("dollar", tagged, || async { Ok::<_, Infallible>(0.92) }).await?;
+    /// cache.invalidate_tag("rates").await?;
+    /// assert!(!cache.contains("dollar").await?);
     /// # Ok(())
     /// # }
     /// ```
     pub async fn get_or_load_with<T, E, F, Fut>(
         &self,
         key: impl AsRef<[u8]>,
-        ttl: impl Into<Ttl>,
+        options: impl Into<PutOptions>,
         load: F,
     ) -> Result<Arc<T>, LoadError<E>>
     where
@@ -176,36 +198,56 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let ttl = ttl.into();
         let key = match self.look_shared::<T>(key.as_ref()) {
             Ok(value) => return Ok(value),
             Err(key) => key,
         };
+        let keeping = self.keeping(options.into())?;
         loop {
             let place = Place::current();
-            let follower = match self.shared().value_flights.join(&key) {
-                Joined::Leader(leader) => return self.lead(&key, ttl, leader, &place, load).await,
+            let flights = &self.shared().value_flights;
+            let follower = match flights.join_tagged(&key, keeping.tags.shared()) {
+                Joined::Leader(leader) => {
+                    return self.lead(&key, &keeping, leader, &place, load).await;
+                }
                 Joined::Follower(follower) => follower,
             };
             let Some(_waiting) = place.wait_for(follower.id()) else {
                 return Err(LoadError::Reentrant);
             };
             match follower.outcome().await {
-                Some(Loaded::Value(value)) => match Arc::downcast(value) {
+                Some(Loaded::Value(value, stamped)) => match Arc::downcast(value) {
                     Ok(value) => {
+                        self.collect_stamps(&stamped);
                         self.count(Event::LoadShared);
                         return Ok(value);
                     }
-                    Err(_) => return self.load_alone(load).await,
+                    Err(_) => return self.load_alone(&keeping, load).await,
                 },
                 Some(Loaded::Error(error)) => match Arc::downcast(error) {
                     Ok(error) => return Err(LoadError::Loader(error)),
-                    Err(_) => return self.load_alone(load).await,
+                    Err(_) => return self.load_alone(&keeping, load).await,
                 },
                 // Who loads one key knows no such answer, and loads.
                 Some(Loaded::Nothing(_)) | None => {}
             }
         }
+    }
+
+    /// How what is loaded will be kept.
+    pub(super) fn keeping<E>(&self, options: PutOptions) -> Result<Keeping, LoadError<E>> {
+        let tags = self.tags(&options.tags);
+        Ok(Keeping {
+            ttl: self.shared().ttl.resolve(options.ttl),
+            tags: tags.map_err(|_| LoadError::InvalidTag)?,
+        })
+    }
+
+    /// The tags of what is about to be loaded, with the ids of their markers. Where they cannot be found out, it will
+    /// not be kept.
+    pub(super) async fn stamp_before_load(&self, keeping: &Keeping) -> Stamped {
+        let stamped = self.stamp(&keeping.tags, keeping.ttl).await;
+        stamped.ok().flatten().unwrap_or(Stamped::Unknown)
     }
 
     /// The value under a key without waiting, or else the key.
@@ -214,7 +256,7 @@ impl Cache {
         T: DeserializeOwned + Send + Sync + 'static,
     {
         let key = self.values().key(name);
-        if let Peek::Hit(entry) = self.backend().peek(key.as_key_ref(), Timestamp::now())
+        if let Peek::Hit(entry) = self.peek_value(key.as_key_ref(), Timestamp::now())
             // Damage is counted by whoever fetches the entry to load in its place.
             && let Ok(Some(value)) = decode_entry_shared(self.shared().codec, &entry)
         {
@@ -227,7 +269,7 @@ impl Cache {
     async fn lead<T, E, F, Fut>(
         &self,
         key: &Key,
-        ttl: Ttl,
+        keeping: &Keeping,
         leader: Leader<Loaded>,
         place: &Place,
         load: F,
@@ -240,16 +282,20 @@ impl Cache {
     {
         // Whoever led before may have stored since this caller looked, and a server is asked here, once for all.
         let mut generation = self.shared().generations.begin(key).await;
-        if let Some(value) = self.fetch_shared::<T, E>(&mut generation).await? {
-            leader.announce(Loaded::Value(value.clone()));
+        if let Some((value, stamped)) = self.fetch_shared::<T, E>(&mut generation).await? {
+            leader.announce(Loaded::Value(value.clone(), stamped));
             return Ok(value);
         }
+        // What is invalidated after this ends these ids, and with them what is loaded.
+        let stamped = self.stamp_before_load(keeping).await;
         self.count(Event::Load);
         match place.lead(vec![leader.id()], load()).await {
             Ok(value) => {
                 let value = Arc::new(value);
-                leader.announce(Loaded::Value(value.clone()));
-                self.keep_loaded(&generation, &value, ttl).await;
+                leader.announce(Loaded::Value(value.clone(), stamped.clone()));
+                self.collect_stamps(&stamped);
+                self.keep_loaded(&generation, &value, keeping, &stamped)
+                    .await;
                 Ok(value)
             }
             Err(error) => {
@@ -263,11 +309,18 @@ impl Cache {
 
     /// Loads outside of any flight, and without keeping the value, for a caller whose type is not that of the flight
     /// under way.
-    async fn load_alone<T, E, F, Fut>(&self, load: F) -> Result<Arc<T>, LoadError<E>>
+    async fn load_alone<T, E, F, Fut>(
+        &self,
+        keeping: &Keeping,
+        load: F,
+    ) -> Result<Arc<T>, LoadError<E>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
+        if !keeping.tags.is_empty() {
+            self.collect_stamps(&Stamped::Unknown);
+        }
         self.count(Event::Load);
         load().await.map(Arc::new).map_err(|error| {
             self.count(Event::LoadError);
@@ -276,13 +329,20 @@ impl Cache {
     }
 
     /// The value under a key that `peek` missed, with every failure taken for a miss.
-    async fn fetch_shared<T, E>(&self, load: &mut Load) -> Result<Option<Arc<T>>, LoadError<E>>
+    async fn fetch_shared<T, E>(
+        &self,
+        load: &mut Load,
+    ) -> Result<Option<(Arc<T>, Stamped)>, LoadError<E>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
         let found = self.fetch_leased(load).await.ok().flatten();
+        let found = found.filter(|entry| !entry.is_outdated());
         let value = found
-            .map(|entry| self.decode_or_miss(&entry))
+            .map(|entry| {
+                let value = self.decode_or_miss(&entry)?;
+                Ok(value.map(|value| (value, Stamped::of(&entry))))
+            })
             .transpose()?
             .flatten();
         self.count(if value.is_some() {
@@ -305,30 +365,42 @@ impl Cache {
     }
 
     /// What was loaded as an entry; a value that cannot be written is counted and logged, and returned all the same.
-    pub(super) fn encode_loaded<T>(&self, value: &Arc<T>, ttl: Ttl) -> Option<Entry>
+    pub(super) fn encode_loaded<T>(
+        &self,
+        value: &Arc<T>,
+        keeping: &Keeping,
+        stamped: &Stamped,
+    ) -> Option<Entry>
     where
         T: Serialize + Send + Sync + 'static,
     {
-        self.encode(value, ttl)
-            .inspect_err(|error| {
-                self.count(Event::Error);
-                tracing::warn!(%error, "a loaded value cannot be kept");
-            })
-            .ok()
+        let entry = self.encode(value, keeping.ttl).inspect_err(|error| {
+            self.count(Event::Error);
+            tracing::warn!(%error, "a loaded value cannot be kept");
+        });
+        stamped.put_on(entry.ok()?)
     }
 
     /// Stores what was loaded, unless it comes too late; a failure is counted and logged.
-    async fn keep_loaded<T>(&self, load: &Load, value: &Arc<T>, ttl: Ttl)
-    where
+    async fn keep_loaded<T>(
+        &self,
+        load: &Load,
+        value: &Arc<T>,
+        keeping: &Keeping,
+        stamped: &Stamped,
+    ) where
         T: Serialize + Send + Sync + 'static,
     {
         if load.is_given_up() {
             return;
         }
+        if load.have_tags_changed(keeping.tags.markers()) {
+            return self.count(Event::LoadLate);
+        }
         let Some(permit) = load.may_store().await else {
             return self.count(Event::LoadLate);
         };
-        let Some(entry) = self.encode_loaded(value, ttl) else {
+        let Some(entry) = self.encode_loaded(value, keeping, stamped) else {
             return;
         };
         let kept = self.backend().put(load.key(), entry, permit.mode).await;
@@ -387,7 +459,56 @@ impl Cache {
         F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = Result<Vec<Option<T>>, E>>,
     {
+        self.get_or_load_many_with(keys, PutOptions::new(), load)
+            .await
+    }
+
+    /// [`get_or_load_many`](Self::get_or_load_many) with a TTL, or with [`PutOptions`], for the values that have to be
+    /// loaded, as [`get_or_load_with`](Self::get_or_load_with) has.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load_many`](Self::get_or_load_many), and [`LoadError::InvalidTag`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::convert::Infallible;
+    /// use larder::{Cache, PutOptions};
+    ///
+    /// let cache = Cache::memory();
+    /// let letters = PutOptions::new().tags(["letters"]);
+    /// cache
+    ///     .get_or_load_many_with(["a", "b"], letters, |_missing| async {
+    ///         Ok::<_, Infallible>(vec![Some(1), Some(2)])
+    ///     })
+    ///     .await?;
+    /// cache.invalidate_tag("letters").await?;
+    /// assert_eq!(cache.get::<i32>("a").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_or_load_many_with<K, T, E, F, Fut>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        options: impl Into<PutOptions>,
+        load: F,
+    ) -> Result<Vec<Option<Arc<T>>>, LoadError<E>>
+    where
+        K: AsRef<[u8]> + Clone,
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        E: Send + Sync + 'static,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = Result<Vec<Option<T>>, E>>,
+    {
         let names: Vec<K> = keys.into_iter().collect();
-        super::load_many::load_many(self, names, load).await
+        let keeping = self.keeping(options.into())?;
+        load_many(self, names, &keeping, load).await
     }
 }

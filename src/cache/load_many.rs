@@ -10,11 +10,12 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Cache, LoadError, Ttl,
+    Cache, LoadError,
     flight::{Follower, Joined, Leader},
     generation::Load,
-    load::Loaded,
+    load::{Keeping, Loaded},
     stats::Event,
+    tags::Stamped,
     waiting::Place,
 };
 use crate::Key;
@@ -44,6 +45,7 @@ enum Followed<T> {
 pub(super) async fn load_many<K, T, E, F, Fut>(
     cache: &Cache,
     names: Vec<K>,
+    keeping: &Keeping,
     mut load: F,
 ) -> Result<Vec<Option<Arc<T>>>, LoadError<E>>
 where
@@ -70,7 +72,8 @@ where
         let mut led = Vec::new();
         let mut followed = Vec::new();
         for (name, key) in missing.drain(..) {
-            match cache.shared().value_flights.join(&key) {
+            let flights = &cache.shared().value_flights;
+            match flights.join_tagged(&key, keeping.tags.shared()) {
                 Joined::Leader(leader) => {
                     let generation = cache.shared().generations.begin(&key).await;
                     led.push(Led {
@@ -83,7 +86,7 @@ where
                 Joined::Follower(follower) => followed.push((name, key, follower)),
             }
         }
-        lead(cache, led, &place, &mut load, &mut known).await?;
+        lead(cache, led, keeping, &place, &mut load, &mut known).await?;
         for (name, key, follower) in followed {
             let value = match follow(cache, &place, follower).await? {
                 Followed::Value(value) => Some(value),
@@ -92,7 +95,12 @@ where
                     missing.push((name, key));
                     continue;
                 }
-                Followed::OtherType => call(cache, 1, load(vec![name])).await?.pop().flatten(),
+                Followed::OtherType => {
+                    if !keeping.tags.is_empty() {
+                        cache.collect_stamps(&Stamped::Unknown);
+                    }
+                    call(cache, 1, load(vec![name])).await?.pop().flatten()
+                }
             };
             known.insert(key, value);
         }
@@ -107,6 +115,7 @@ where
 async fn lead<K, T, E, F, Fut>(
     cache: &Cache,
     mut led: Vec<Led<K>>,
+    keeping: &Keeping,
     place: &Place,
     load: &mut F,
     known: &mut Known<T>,
@@ -123,18 +132,21 @@ where
     }
     // Whoever led before may have stored since this caller looked, and a server is asked here, once for all.
     let mut loads: Vec<_> = led.iter_mut().map(|led| &mut led.generation).collect();
-    known.extend(cache.fetch_known(&mut loads).await?);
-    led.retain(|led| match known.get(&led.key) {
-        Some(Some(value)) => {
-            led.leader.announce(Loaded::Value(value.clone()));
+    let mut found: HashMap<Key, (Arc<T>, Stamped)> = cache.fetch_known(&mut loads).await?;
+    led.retain(|led| match found.remove(&led.key) {
+        Some((value, stamped)) => {
+            known.insert(led.key.clone(), Some(value.clone()));
+            led.leader.announce(Loaded::Value(value, stamped));
             false
         }
-        _ => true,
+        None => true,
     });
     if led.is_empty() {
         return Ok(());
     }
     cache.add(Event::Miss, led.len());
+    // What is invalidated after this ends these ids, and with them what is loaded.
+    let stamped = cache.stamp_before_load(keeping).await;
     let flights: Vec<_> = led.iter().map(|led| led.leader.id()).collect();
     let asked: Vec<K> = led.iter().map(|led| led.name.clone()).collect();
     let loading = place.lead(flights, load(asked));
@@ -151,13 +163,17 @@ where
         known.insert(led.key.clone(), value.clone());
         match value {
             Some(value) => {
-                led.leader.announce(Loaded::Value(value.clone()));
+                let outcome = Loaded::Value(value.clone(), stamped.clone());
+                led.leader.announce(outcome);
                 loaded.push((led, value));
             }
             None => led.leader.land(Loaded::Nothing(TypeId::of::<T>())),
         }
     }
-    keep(cache, loaded).await;
+    if !loaded.is_empty() {
+        cache.collect_stamps(&stamped);
+    }
+    keep(cache, loaded, keeping, &stamped).await;
     Ok(())
 }
 
@@ -186,8 +202,12 @@ async fn call<T, E>(
 }
 
 /// Stores what was loaded and not invalidated meanwhile, with one call.
-async fn keep<K, T>(cache: &Cache, mut loaded: Vec<(Led<K>, Arc<T>)>)
-where
+async fn keep<K, T>(
+    cache: &Cache,
+    mut loaded: Vec<(Led<K>, Arc<T>)>,
+    keeping: &Keeping,
+    stamped: &Stamped,
+) where
     T: Serialize + Send + Sync + 'static,
 {
     // In one order everywhere, so that batches that store the same keys never wait for each other in a circle.
@@ -198,11 +218,15 @@ where
         if led.generation.is_given_up() {
             continue;
         }
+        if led.generation.have_tags_changed(keeping.tags.markers()) {
+            cache.count(Event::LoadLate);
+            continue;
+        }
         let Some(permit) = led.generation.may_store().await else {
             cache.count(Event::LoadLate);
             continue;
         };
-        if let Some(entry) = cache.encode_loaded(value, Ttl::Default) {
+        if let Some(entry) = cache.encode_loaded(value, keeping, stamped) {
             entries.push((led.key.clone(), entry, permit.mode));
             permits.push(permit);
         }
@@ -228,8 +252,11 @@ where
         return Err(LoadError::Reentrant);
     };
     let followed = match follower.outcome().await {
-        Some(Loaded::Value(value)) => match Arc::downcast(value) {
-            Ok(value) => Followed::Value(value),
+        Some(Loaded::Value(value, stamped)) => match Arc::downcast(value) {
+            Ok(value) => {
+                cache.collect_stamps(&stamped);
+                Followed::Value(value)
+            }
             Err(_) => return Ok(Followed::OtherType),
         },
         Some(Loaded::Nothing(of)) if of == TypeId::of::<T>() => Followed::Nothing,

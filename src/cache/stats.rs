@@ -70,6 +70,8 @@ counts! {
     LoadShared => loads_shared,
     /// Loaded values that were not kept, because the key was invalidated meanwhile.
     LoadLate => loads_late,
+    /// Tags that were invalidated or expired.
+    TagInvalidated => tag_invalidations,
     /// Stored bytes that could not be read and were taken for absent.
     Damaged => damaged,
     /// Failures of the backend, and loaded values that could not be written.

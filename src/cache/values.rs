@@ -1,11 +1,11 @@
 //! The verbs for values.
 
-use std::{future::Future, slice, sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use super::{Cache, Event, PutOptions, Ttl};
-use crate::{Key, PutMode, Result, Timestamp};
+use super::{Cache, Event, Ttl};
+use crate::{ErrorKind, Key, Result, Timestamp};
 
 /// A value with what the cache knows about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Cache {
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
         let entry = match self.look(key.as_ref()) {
             Ok(found) => Ok(found),
-            Err(key) => self.fetch(&key).await,
+            Err(key) => self.fetch_value(&key).await,
         };
         let value = self
             .tolerate(entry, None)?
@@ -82,7 +82,7 @@ impl Cache {
     {
         let entry = match self.look(key.as_ref()) {
             Ok(found) => Ok(found),
-            Err(key) => self.fetch(&key).await,
+            Err(key) => self.fetch_value(&key).await,
         };
         let value = self
             .tolerate(entry, None)?
@@ -118,7 +118,7 @@ impl Cache {
     ) -> Result<Option<Cached<T>>> {
         let entry = match self.look(key.as_ref()) {
             Ok(found) => Ok(found),
-            Err(key) => self.fetch(&key).await,
+            Err(key) => self.fetch_value(&key).await,
         };
         let Some(entry) = self.tolerate(entry, None)? else {
             return Ok(self.counted(None));
@@ -155,7 +155,7 @@ impl Cache {
         keys: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Vec<Option<T>>> {
         let keys = self.keys(keys);
-        let found = self.fetch_many(&keys).await;
+        let found = self.fetch_values(&keys).await;
         let found = self.tolerate(found, vec![None; keys.len()])?;
         found
             .into_iter()
@@ -166,113 +166,7 @@ impl Cache {
             .collect()
     }
 
-    /// Keeps `value` under `key` for the default TTL, and says whether it was kept: a value too large for the backend is
-    /// not.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) for a value that cannot be written; the backend's.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> larder::Result<()> {
-    /// let cache = larder::Cache::memory();
-    /// assert!(cache.put("user:7", "Ada").await?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn put<T>(&self, key: impl AsRef<[u8]>, value: T) -> Result<bool>
-    where
-        T: Serialize + Send + Sync + 'static,
-    {
-        self.put_with(key, value, PutOptions::new()).await
-    }
-
-    /// [`put`](Self::put) with a TTL and a condition of its own; `false` also when the condition did not hold.
-    ///
-    /// # Errors
-    ///
-    /// As [`put`](Self::put).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> larder::Result<()> {
-    /// use larder::{Cache, PutOptions, Ttl};
-    ///
-    /// let cache = Cache::memory();
-    /// cache.put_with("config", "v1", PutOptions::new().ttl(Ttl::Never)).await?;
-    /// let found = cache.get_entry::<String>("config").await?.expect("just put");
-    /// let unchanged = PutOptions::new().if_version(found.version);
-    /// assert!(cache.put_with("config", "v2", unchanged).await?);
-    /// assert!(!cache.put_with("config", "v3", unchanged).await?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn put_with<T>(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: T,
-        options: PutOptions,
-    ) -> Result<bool>
-    where
-        T: Serialize + Send + Sync + 'static,
-    {
-        let key = self.values().key(key.as_ref()).to_key();
-        let entry = self.encode(&Arc::new(value), options.ttl)?;
-        let put = self.backend().put(&key, entry, options.mode);
-        let kept = self.write(slice::from_ref(&key), put).await;
-        let kept = self.tolerate(kept, false)?;
-        if kept {
-            self.count(Event::Put);
-        }
-        Ok(kept)
-    }
-
-    /// Keeps several values for the default TTL, and says of each whether it was kept.
-    ///
-    /// # Errors
-    ///
-    /// As [`put`](Self::put). With an [`ErrorKind::Encode`](crate::ErrorKind::Encode) error none was kept.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> larder::Result<()> {
-    /// let cache = larder::Cache::memory();
-    /// assert_eq!(cache.put_many([("a", 1), ("b", 2)]).await?, [true, true]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn put_many<K, T>(
-        &self,
-        values: impl IntoIterator<Item = (K, T)>,
-    ) -> Result<Vec<bool>>
-    where
-        K: AsRef<[u8]>,
-        T: Serialize + Send + Sync + 'static,
-    {
-        let entries = values
-            .into_iter()
-            .map(|(key, value)| {
-                let key = self.values().key(key.as_ref()).to_key();
-                let entry = self.encode(&Arc::new(value), Ttl::Default)?;
-                Ok((key, entry, PutMode::Always))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let keys: Vec<Key> = entries.iter().map(|(key, ..)| key.clone()).collect();
-        let put = self.backend().put_many(entries);
-        let kept = self.write(&keys, put).await;
-        let kept = self.tolerate(kept, vec![false; keys.len()])?;
-        self.add(Event::Put, kept.iter().filter(|kept| **kept).count());
-        Ok(kept)
-    }
-
-    /// Whether a value or counter is under `key`, without reading it.
+    /// Whether a value or counter is under `key`, without decoding it.
     ///
     /// # Errors
     ///
@@ -288,9 +182,12 @@ impl Cache {
     /// # }
     /// ```
     pub async fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let key = self.values().key(key.as_ref()).to_key();
-        let found = self.observe(self.backend().contains(&key).await);
-        self.tolerate(found, false)
+        let found = match self.look(key.as_ref()) {
+            Ok(found) => Ok(found),
+            // Whether it has ended by its tags, only the entry tells.
+            Err(key) => self.fetch_value(&key).await,
+        };
+        Ok(self.tolerate(found, None)?.is_some())
     }
 
     /// Removes the value under `key`, and says whether there was one. A load of it under way will not be kept.
@@ -373,8 +270,7 @@ impl Cache {
     pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: impl Into<Ttl>) -> Result<bool> {
         let key = self.values().key(key.as_ref()).to_key();
         let ttl = self.shared().ttl.resolve(ttl.into());
-        let touched = self.observe(self.backend().touch(&key, ttl).await);
-        self.tolerate(touched, false)
+        self.tolerate(self.touch_live(&key, ttl).await, false)
     }
 
     /// Adds `delta`, which may be negative, to the counter under `key` and returns the sum: one atomic step, across
@@ -401,8 +297,16 @@ impl Cache {
     pub async fn increment(&self, key: impl AsRef<[u8]>, delta: i64) -> Result<i64> {
         let key = self.values().key(key.as_ref()).to_key();
         let ttl = self.shared().ttl.resolve(Ttl::Default);
-        let increment = self.backend().increment(&key, delta, ttl);
-        self.write(slice::from_ref(&key), increment).await
+        let increment = async || {
+            let increment = self.backend().increment(&key, delta, ttl);
+            self.write(slice::from_ref(&key), increment).await
+        };
+        match increment().await {
+            Err(error) if error.kind() == ErrorKind::WrongType && self.remove_ended(&key).await => {
+                increment().await
+            }
+            sum => sum,
+        }
     }
 
     /// Returns the counter under `key`; `None` when there is none.
@@ -424,7 +328,7 @@ impl Cache {
     pub async fn counter(&self, key: impl AsRef<[u8]>) -> Result<Option<i64>> {
         let entry = match self.look(key.as_ref()) {
             Ok(found) => Ok(found),
-            Err(key) => self.fetch(&key).await,
+            Err(key) => self.fetch_value(&key).await,
         };
         let counter = self
             .tolerate(entry, None)?
@@ -438,22 +342,6 @@ impl Cache {
             .into_iter()
             .map(|name| self.values().key(name.as_ref()).to_key())
             .collect()
-    }
-
-    /// Does a write of `keys`, which is newer than every load that began before it ended.
-    async fn write<T>(&self, keys: &[Key], write: impl Future<Output = Result<T>>) -> Result<T> {
-        self.supersede(keys).await;
-        let written = self.observe(write.await);
-        // Whoever asked meanwhile may have found what was there before, and must neither keep it nor share it on.
-        self.supersede(keys).await;
-        written
-    }
-
-    async fn supersede(&self, keys: &[Key]) {
-        for key in keys {
-            self.shared().generations.advance(key).await;
-            self.shared().value_flights.detach(key);
-        }
     }
 
     fn counted<T>(&self, found: Option<T>) -> Option<T> {

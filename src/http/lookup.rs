@@ -36,7 +36,7 @@ pub(super) fn peek(
     request: &HeaderMap,
     now: Timestamp,
 ) -> Looked {
-    let entry = match config.cache.backend().peek(base, now) {
+    let entry = match config.cache.peek(base, now) {
         Peek::Hit(entry) => entry,
         Peek::Miss => return Looked::NoUri,
         Peek::Ask => return Looked::Ask,
@@ -47,7 +47,7 @@ pub(super) fn peek(
     let Some(Chosen { variant, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
-    match config.cache.backend().peek(key.as_key_ref(), now) {
+    match config.cache.peek(key.as_key_ref(), now) {
         Peek::Hit(entry) => Looked::Found(entry, Some(variant)),
         Peek::Miss => Looked::NoVariant(variant.id),
         Peek::Ask => Looked::Ask,

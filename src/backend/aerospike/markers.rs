@@ -10,9 +10,8 @@ use super::{
     error::Failure,
     policies::Write,
     record::BIN,
-    waiting::join,
 };
-use crate::{Error, ErrorKind, Key, Result};
+use crate::{Error, ErrorKind, Key, Result, backend::join};
 
 /// How often a verb is done again because its namespace is cleared meanwhile, or others write to its key.
 pub(super) const ATTEMPTS: usize = 16;

@@ -1,11 +1,6 @@
-//! Waiting: for two answers at once, and for others to be done with a record.
+//! Waiting for others to be done with a record.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -54,33 +49,4 @@ impl Pauses {
         self.next = (2 * self.next).min(Duration::from_millis(16));
         true
     }
-}
-
-/// Both results, of futures that run at the same time.
-pub(super) async fn join<A, B>(
-    one: impl Future<Output = A>,
-    two: impl Future<Output = B>,
-) -> (A, B) {
-    let (mut one, mut two) = (pin!(one), pin!(two));
-    let (mut first, mut second) = (None, None);
-    poll_fn(|context| {
-        if first.is_none()
-            && let Poll::Ready(done) = one.as_mut().poll(context)
-        {
-            first = Some(done);
-        }
-        if second.is_none()
-            && let Poll::Ready(done) = two.as_mut().poll(context)
-        {
-            second = Some(done);
-        }
-        match (first.take(), second.take()) {
-            (Some(first), Some(second)) => Poll::Ready((first, second)),
-            (one, two) => {
-                (first, second) = (one, two);
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }

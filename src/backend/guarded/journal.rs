@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use foldhash::fast::RandomState;
 
-use crate::Key;
+use crate::{Key, KeySpace};
 
 /// More keys than these are not worth remembering one by one: their namespaces are cleared.
 const MOST_KEYS: usize = 10_000;
@@ -41,8 +41,8 @@ impl Batch {
     }
 }
 
-/// Invalidations to replay, each once however often it was asked for, and in no order: nothing is written before all of
-/// them are done.
+/// Invalidations to replay, each once however often it was asked for, and in no order but that of tags: nothing is written by
+/// this process before all of them are done.
 #[derive(Default)]
 pub(super) struct Journal {
     keys: HashSet<Key, RandomState>,
@@ -117,7 +117,12 @@ impl Journal {
             self.prefixes.remove(&prefix);
             return Some(Batch::Prefix(prefix));
         }
-        let keys: Arc<[Key]> = self.keys.iter().take(BATCH).cloned().collect();
+        // A log of tags goes before the markers that it tells of: what is put with new markers asks for the log then.
+        let logs = self.keys.iter().filter(|key| is_tag_log(key));
+        let mut keys: Arc<[Key]> = logs.take(BATCH).cloned().collect();
+        if keys.is_empty() {
+            keys = self.keys.iter().take(BATCH).cloned().collect();
+        }
         for key in &*keys {
             self.keys.remove(key);
         }
@@ -141,9 +146,15 @@ impl Journal {
     }
 }
 
+/// No tag has a name of no bytes; the log of a namespace's tags is there.
+fn is_tag_log(key: &Key) -> bool {
+    key.space() == KeySpace::Tag && key.name().is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::KeyHead;
 
     fn keys(count: usize) -> Vec<Key> {
         (0..count)
@@ -204,6 +215,19 @@ mod tests {
         batches.sort_by_key(|batch| format!("{batch:?}"));
         let namespaces = ["one", "two"].map(|name| Batch::Namespace(name.into()));
         assert_eq!(batches, namespaces);
+    }
+
+    #[test]
+    fn the_log_of_tags_is_deleted_before_their_markers() {
+        let head = KeyHead::new("one", KeySpace::Tag, None);
+        let tags = (0..100).map(|number| head.key(number.to_string().as_bytes()).to_key());
+        let log = head.key(b"").to_key();
+        let mut journal = Journal::default();
+        journal.note(Invalidation::Keys(&tags.collect::<Vec<_>>()), true);
+        journal.note(Invalidation::Keys(std::slice::from_ref(&log)), true);
+        let batches = drain(&mut journal);
+        assert_eq!(batches[0], Batch::Keys(Arc::from([log])));
+        assert_eq!(batches[1].len(), 100);
     }
 
     #[test]

@@ -149,12 +149,7 @@ impl Shared {
             Request::Commands(pipeline)
         });
         let head = reply::bytes(answers.await?.only()?)?.unwrap_or_default();
-        Ok(match Stored::read(head) {
-            Ok(Stored::Entry(entry)) => !entry.is_expired(Timestamp::now()),
-            Ok(Stored::Counter(_)) => true,
-            // Nothing, or nothing of larder's.
-            Err(_) => false,
-        })
+        Ok(Stored::is_live(&head, Timestamp::now()))
     }
 
     /// Reads the keys that `fill` adds for each chunk, by one command a chunk.

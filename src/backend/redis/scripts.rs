@@ -95,7 +95,7 @@ const AGREE: &str = "local found = redis.call('GET', KEYS[1]) or ''\n\
 const RECLAIM: &str = "local removed = 0\n\
      for i = 1, #KEYS do\n\
      local head = redis.pcall('GETRANGE', KEYS[i], 8, 9)\n\
-     local ours = head == '\\197\\1'\n\
+     local ours = head == '\\197\\1' or head == '\\197\\2'\n\
      if not ours and ARGV[i] == '1' and type(head) == 'string' then\n\
      ours = string.find(redis.call('GETRANGE', KEYS[i], 0, 20), '^%-?%d+$') ~= nil\n\
      end\n\

@@ -30,6 +30,17 @@ impl Stored {
         }
         unframe(bytes).map(Self::Entry)
     }
+
+    /// Whether what begins like this is a live entry or a counter. What is nothing of larder's is neither.
+    pub(super) fn is_live(head: &[u8], now: Timestamp) -> bool {
+        match head.get(VERSION_LEN) {
+            Some(&MAGIC) => {
+                let entry = Entry::from_header(&head[VERSION_LEN..]);
+                entry.is_some_and(|entry| !entry.is_expired(now))
+            }
+            _ => reply::digits_of(head).is_some(),
+        }
+    }
 }
 
 /// The counter as an entry. It has no version of its own: what is done on condition of it is done to any counter.
