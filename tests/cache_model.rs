@@ -170,7 +170,12 @@ async fn step_both(cache: &Cache, model: &mut Model, step: Step) {
                 return;
             };
             let options = PutOptions::new().if_version(found.version);
-            assert!(spaces[s].put_with(NAMES[n], value, options).await.unwrap());
+            assert!(
+                spaces[s]
+                    .put_with(NAMES[n], value, options.clone())
+                    .await
+                    .unwrap()
+            );
             assert!(!spaces[s].put_with(NAMES[n], value, options).await.unwrap());
             model.put((s, n), Held::Value(value), Life::Default);
         }

@@ -407,7 +407,7 @@ mod ttl {
     async fn a_second_put_begins_a_new_life() {
         for cache in both() {
             let second = PutOptions::new().ttl(secs(1));
-            cache.put_with("key", 1, second).await.unwrap();
+            cache.put_with("key", 1, second.clone()).await.unwrap();
             advance(millis(900)).await;
             cache.put_with("key", 2, second).await.unwrap();
             advance(millis(900)).await;
@@ -484,8 +484,8 @@ mod entries {
     async fn if_absent_keeps_the_first_until_it_ends() {
         for cache in both() {
             let once = PutOptions::new().ttl(secs(1)).if_absent();
-            assert!(cache.put_with("key", 1, once).await.unwrap());
-            assert!(!cache.put_with("key", 2, once).await.unwrap());
+            assert!(cache.put_with("key", 1, once.clone()).await.unwrap());
+            assert!(!cache.put_with("key", 2, once.clone()).await.unwrap());
             assert_eq!(cache.get::<i32>("key").await.unwrap(), Some(1));
             advance(secs(1)).await;
             assert!(cache.put_with("key", 3, once).await.unwrap());
@@ -787,7 +787,7 @@ mod bounds {
         let second = PutOptions::new().ttl(secs(1));
         for number in 0..100 {
             cache
-                .put_with(format!("key {number}"), number, second)
+                .put_with(format!("key {number}"), number, second.clone())
                 .await
                 .unwrap();
         }
@@ -802,7 +802,7 @@ mod bounds {
         let never = PutOptions::new().ttl(Ttl::Never);
         for number in 0..100 {
             cache
-                .put_with(format!("key {number}"), number, never)
+                .put_with(format!("key {number}"), number, never.clone())
                 .await
                 .unwrap();
         }

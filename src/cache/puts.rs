@@ -52,7 +52,7 @@ impl Cache {
     /// cache.put_with("config", "v1", PutOptions::new().ttl(Ttl::Never)).await?;
     /// let found = cache.get_entry::<String>("config").await?.expect("just put");
     /// let unchanged = PutOptions::new().if_version(found.version);
-    /// assert!(cache.put_with("config", "v2", unchanged).await?);
+    /// assert!(cache.put_with("config", "v2", unchanged.clone()).await?);
     /// assert!(!cache.put_with("config", "v3", unchanged).await?);
     /// # Ok(())
     /// # }

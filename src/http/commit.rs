@@ -188,7 +188,7 @@ impl Commit {
             .with_decoded(Arc::new(stored), weight)
             .with_expires_at(Some(policy.keep_until(&config.rules)));
         let cache = &config.cache;
-        let kept = cache.backend().put(&key, entry, mode).await;
+        let kept = cache.put_beside_ended(&key, entry, mode).await;
         let landing = match cache.observe(kept) {
             Ok(true) => {
                 cache.count(Event::HttpStored);

@@ -347,7 +347,7 @@ impl Offer<'_> {
         let entry = Entry::new(CodecId::VARIANTS, payload, self.times.response)
             .with_decoded(Arc::new(record), weight)
             .with_expires_at(ends.max(Some(keep_until)));
-        let kept = cache.observe(cache.backend().put(self.base, entry, mode).await);
+        let kept = cache.observe(cache.put_beside_ended(self.base, entry, mode).await);
         let is_kept = kept.map_err(|_| Refused::BACKEND)?;
         if !is_kept {
             return Ok(None);

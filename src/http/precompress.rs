@@ -109,7 +109,7 @@ pub(super) fn peek(config: &Config, asked: &Asked, entry: &Entry, now: Timestamp
         return Encoded::Plain;
     };
     let key = key(config, entry, stored, coding);
-    match config.cache.backend().peek(key.as_key_ref(), now) {
+    match config.cache.peek(key.as_key_ref(), now) {
         Peek::Hit(encoded) => Encoded::Found(encoded),
         Peek::Miss => {
             encode_behind(config, entry, key, coding, now);
