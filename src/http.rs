@@ -31,6 +31,7 @@ mod policy;
 #[cfg(feature = "compression")]
 mod precompress;
 mod purging;
+mod range;
 mod reuse;
 mod service;
 mod shadow;

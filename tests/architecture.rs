@@ -43,7 +43,7 @@ const DEADLINES: [&str; 3] = [
 ];
 
 /// The rules of HTTP: functions of headers and `now`.
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "cache_control",
     "conditional",
     "date",
@@ -53,6 +53,7 @@ const PURE: [&str; 14] = [
     "invalidation",
     "key",
     "policy",
+    "range",
     "reuse",
     "status",
     "storable",

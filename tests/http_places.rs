@@ -271,8 +271,8 @@ async fn of_two_layers_of_one_cache_the_outer_does_everything() {
     assert_eq!((stats.http_bypasses, stats.http_invalidated), (1, 1));
     for (fields, expected) in [
         (
-            &[("range", "bytes=0-0")],
-            "larder; fwd=bypass; detail=range",
+            &[("if-match", "\"a\"")],
+            "larder; fwd=bypass; detail=precondition",
         ),
         (
             &[("cache-control", "no-store")],

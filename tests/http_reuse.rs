@@ -327,22 +327,15 @@ async fn no_store_and_only_if_cached_are_honoured_when_client_directives_are_ign
 }
 
 #[tokio::test(start_paused = true)]
-async fn ranges_and_preconditions_are_left_to_the_handler() {
+async fn preconditions_are_left_to_the_handler() {
     let app = minute();
     app.get("/").await;
-    for (field, detail) in [
-        (("range", "bytes=0-1"), "range"),
-        (("if-match", "\"a\""), "precondition"),
-        (
-            ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT"),
-            "precondition",
-        ),
+    for field in [
+        ("if-match", "\"a\""),
+        ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT"),
     ] {
         let answer = app.get_with("/", &[field]).await;
-        assert_eq!(
-            answer.told(),
-            format!("larder; fwd=bypass; detail={detail}")
-        );
+        assert_eq!(answer.told(), "larder; fwd=bypass; detail=precondition");
         assert_eq!(app.origin.last_header(field.0).as_deref(), Some(field.1));
     }
     assert_eq!(app.get("/").await.text(), "1");

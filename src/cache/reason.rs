@@ -37,8 +37,6 @@ reasons! {
     Precondition => "precondition",
     /// Not looked up: the request has content, which is not in the key.
     Content => "content",
-    /// Not looked up: the request asks for ranges.
-    Range => "range",
     /// Not looked up: the request is to become another protocol.
     Upgrade => "upgrade",
     /// Not looked up: which host the request is for cannot be told.
@@ -75,6 +73,11 @@ reasons! {
     Ambiguous => "ambiguous-request",
     /// Not stored: the status is not cacheable without a word about freshness, or answers one request alone.
     Status => "status",
+    /// Not stored: the handler saw that the request asks for ranges, and answered with something else than a part.
+    Range => "range",
+    /// Not stored: a part of a response that does not say in one honest `Content-Range` which part it is, or of which
+    /// version by a strong validator (RFC 9111 §3.3, §3.4).
+    Partial => "partial",
     /// Not stored: the response says `no-store` (RFC 9111 §5.2.2.5).
     NoStore => "no-store",
     /// Not stored: the response says `must-understand`, and its status is not understood (RFC 9111 §5.2.2.3).

@@ -8,6 +8,7 @@ use super::{
     body::CacheBody,
     conditional,
     layer::Config,
+    range::{self, RangeField, Slices, Wanted},
     status::{CACHE_STATUS, Forward, Outcome, StatusDetail},
     stored::StoredResponse,
     telling::explained,
@@ -67,7 +68,8 @@ impl Telling {
     }
 }
 
-/// The answer that a stored response gives to a request: the response, its head, or a 304 (RFC 9110 §13.2.2).
+/// The answer that a stored response gives to a request: the response, its head, ranges of it, or a 304 (RFC 9110
+/// §13.2.2).
 pub(super) fn from_store<R>(
     config: &Config,
     stored: &StoredResponse,
@@ -81,6 +83,12 @@ pub(super) fn from_store<R>(
     let not_modified = asked.conditional
         && conditional::not_modified(client, status, stored.plain_headers(false), received);
     let age = stored.policy.age(now);
+    if asked.range == RangeField::Bytes
+        && !not_modified
+        && let Some(answer) = ranged(config, stored, client, age, telling)
+    {
+        return answer;
+    }
     let headers = match telling {
         Telling {
             outcome: Outcome::Hit { ttl },
@@ -105,6 +113,37 @@ pub(super) fn from_store<R>(
     };
     *response.headers_mut() = headers;
     response
+}
+
+/// The ranges that the request asks for, or a 416; `None` where it gets what it would get without them.
+#[cold]
+fn ranged<R>(
+    config: &Config,
+    stored: &StoredResponse,
+    client: &HeaderMap,
+    age: u32,
+    telling: Telling,
+) -> Option<Response<CacheBody<R>>> {
+    // RFC 9110 §14.2: only in place of a 200.
+    if stored.head.status != StatusCode::OK {
+        return None;
+    }
+    let (body, received) = (&stored.body, stored.head.times.response);
+    let len = body.len() as u64;
+    let wanted = range::wanted(client, &stored.head.headers, received, len);
+    let told = || {
+        let mut headers = stored.plain_headers(false).clone();
+        stored.tell(&mut headers, age, telling.value(config));
+        headers
+    };
+    match wanted {
+        Wanted::Whole => None,
+        Wanted::Unsatisfiable => Some(range::unsatisfiable(len, &told())),
+        Wanted::Spans(spans) => {
+            let slices = Slices::new(spans, len, |span| range::slice(body, span))?;
+            Some(range::partial(slices, told(), client))
+        }
+    }
 }
 
 /// RFC 9111 §5.2.1.7: nothing stored answers, and the client did not want anybody else asked.

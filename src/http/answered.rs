@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, header::SET_COOKIE};
+use http::{HeaderMap, Method, Response, StatusCode, header::SET_COOKIE, response::Parts};
 use http_body::Body;
 use tokio::{runtime::Handle, sync::Semaphore};
 
@@ -22,6 +22,7 @@ use super::{
     lookup,
     patience::Patience,
     place::{Lasts, Offer, Refused},
+    range::{self, ContentRange, RangeField},
     reuse::serve_on_error,
     status::{Forward, Outcome},
     stored::StoredResponse,
@@ -51,6 +52,8 @@ pub(super) struct Answered {
     pub(super) route: Option<Arc<str>>,
     /// The client's conditions were kept from the inner service, and are to be evaluated against its answer.
     pub(super) evaluate: bool,
+    /// The inner service was asked for ranges.
+    pub(super) saw_range: bool,
     pub(super) patience: Patience,
     /// What the handler named.
     pub(super) tags: CacheTags,
@@ -193,15 +196,30 @@ impl Answered {
         }
         #[cfg(feature = "compression")]
         precompress::announce(&self.config, parts.status, &mut parts.headers);
-        let received = self.times.response;
+        let (came, received) = (parts.status, self.times.response);
         let not_modified = self.evaluate
             && conditional::not_modified(&self.client, parts.status, &parts.headers, received);
-        let offer = self.offer(parts.status, &parts.headers);
-        let placed = offer.place_body(body.size_hint(), load, leader).await;
-        let status = not_modified.then_some(parts.status.as_u16());
+        let placed = match self.is_of_ranges(parts.status) {
+            Some(reason) => {
+                announce(leader.as_ref(), Landing::Unshared);
+                Err(Refused::once(reason))
+            }
+            None => {
+                let offer = self.offer(parts.status, &parts.headers);
+                offer.place_body(body.size_hint(), load, leader).await
+            }
+        };
         let is_placed = placed.is_ok();
+        let mut ranges = None;
         let (mut body, detail) = match placed {
-            Ok((commit, len)) => (commit.keep(body, len), None),
+            Ok((commit, len)) => {
+                let is_whole = parts.status == StatusCode::OK && !not_modified;
+                if let (RangeField::Bytes, true, Some(len)) = (self.asked.range, is_whole, len) {
+                    let wanted = range::wanted(&self.client, &parts.headers, received, len);
+                    ranges = wanted.one_span(len);
+                }
+                (commit.keep(body, len), None)
+            }
             Err(refused) => {
                 self.refused(&refused);
                 (CacheBody::pass(body), Some(refused.reason))
@@ -218,9 +236,57 @@ impl Answered {
             let unread = std::mem::replace(&mut body, CacheBody::empty());
             self.drain_behind(unread);
         }
+        let status = (not_modified || ranges.is_some()).then_some(came.as_u16());
         let telling = self.telling(status, is_placed, detail);
         telling.append(&self.config, &mut parts.headers);
-        Response::from_parts(parts, body)
+        match ranges {
+            None => Response::from_parts(parts, body),
+            Some(ranges) => self.ranges_of(ranges, parts, body),
+        }
+    }
+
+    /// Why the answer is this request's alone: a handler that saw ranges may go by them in other ways than HTTP has it,
+    /// and they are not in the key (ours).
+    fn is_of_ranges(&self, status: StatusCode) -> Option<Reason> {
+        if !self.saw_range {
+            return None;
+        }
+        match (self.asked.range, status) {
+            (RangeField::Bytes, StatusCode::PARTIAL_CONTENT) => Some(Reason::Partial),
+            (RangeField::Bytes, StatusCode::RANGE_NOT_SATISFIABLE) => Some(Reason::Status),
+            (RangeField::Bytes, _) if !is_failure(status) => {
+                // The next such request is made one for the whole, and its answer stored.
+                self.config
+                    .unranged
+                    .insert(&self.base, false, self.times.response);
+                Some(Reason::Range)
+            }
+            _ => Some(Reason::Range),
+        }
+    }
+
+    /// What the request asks for of a whole response, which is read to its end for the store.
+    fn ranges_of<R>(
+        &self,
+        range: Result<ContentRange, u64>,
+        parts: Parts,
+        body: CacheBody<R>,
+    ) -> Response<CacheBody<R>>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+    {
+        let mut response = match range {
+            Ok(range) => {
+                let body = body.window(&range.span);
+                range::partial_of(range, parts.headers, &self.client, body)
+            }
+            Err(len) => {
+                self.drain_behind(body);
+                range::unsatisfiable(len, &parts.headers)
+            }
+        };
+        *response.extensions_mut() = parts.extensions;
+        response
     }
 
     /// Brings the stored response up to date from the answer to a HEAD, or ends it, as that says (RFC 9111 §4.3.5); tells

@@ -7,6 +7,7 @@ use super::precompress::Coding;
 use super::{
     directives::RequestDirectives,
     key::{self, Host},
+    range::RangeField,
     storable::RequestFacts,
 };
 use crate::Reason;
@@ -39,6 +40,7 @@ pub(super) struct Asked {
     /// The coding that the client takes, where the layer makes it.
     #[cfg(feature = "compression")]
     pub(super) coding: Option<Coding>,
+    pub(super) range: RangeField,
     /// Why the request is not for the cache at all.
     pub(super) bypass: Option<Reason>,
 }
@@ -55,9 +57,10 @@ impl Asked {
             is_ambiguous: false,
             #[cfg(feature = "compression")]
             coding: None,
+            range: RangeField::None,
             bypass: None,
         };
-        let mut has_directives = false;
+        let (mut has_directives, mut has_range) = (false, false);
         for (name, value) in headers {
             if *name == header::HOST {
                 host = host.and(value);
@@ -78,13 +81,16 @@ impl Asked {
                 // Ours: a handler may go by the content, which is not in the key.
                 asked.bypass = asked.bypass.or(Some(Reason::Content));
             } else if *name == header::RANGE {
-                asked.bypass = Some(Reason::Range);
+                has_range = true;
             } else if *name == header::UPGRADE {
                 asked.bypass = Some(Reason::Upgrade);
             }
         }
         if has_directives {
             asked.directives = RequestDirectives::parse(headers);
+        }
+        if has_range && !is_head {
+            asked.range = RangeField::read(headers);
         }
         (asked, host)
     }

@@ -1,6 +1,9 @@
+mod window;
+
 use std::{
     fmt,
     future::poll_fn,
+    ops::Range,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -8,14 +11,16 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use self::window::Window;
 use super::{commit::Tee, shadow::Comparison};
 use crate::Reason;
 
 pin_project_lite::pin_project! {
     /// The body of a response that went through [`CacheLayer`](crate::CacheLayer).
     ///
-    /// From the store it is one frame that shares the stored bytes. A body of the inner service is passed on frame by
-    /// frame as it comes, and a copy is kept by reference when the response is to be stored.
+    /// From the store it is one frame that shares the stored bytes, or several where several ranges were asked for. A
+    /// body of the inner service is passed on frame by frame as it comes, and a copy is kept by reference when the
+    /// response is to be stored.
     pub struct CacheBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -29,7 +34,16 @@ pin_project_lite::pin_project! {
         Pass { #[pin] body: B },
         Tee { #[pin] body: B, tee: Box<Tee> },
         Watched { #[pin] body: B, comparison: Option<Box<Comparison>> },
+        // Boxed, because few bodies are ranges and every hit is moved around.
+        Chunks { chunks: Box<Chunks> },
+        Window { window: Box<Window<B>> },
     }
+}
+
+/// Stored bytes with others between them.
+struct Chunks {
+    rest: std::vec::IntoIter<Bytes>,
+    len: u64,
 }
 
 impl<B> CacheBody<B> {
@@ -72,9 +86,36 @@ impl<B> CacheBody<B> {
         }
     }
 
+    /// A body of these, none of which is empty.
+    pub(super) fn chunks(chunks: Vec<Bytes>) -> Self {
+        let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let rest = chunks.into_iter();
+        Self {
+            kind: Kind::Chunks {
+                chunks: Box::new(Chunks { rest, len }),
+            },
+        }
+    }
+
+    /// One range of this body, which is read to its end for the store all the same.
+    pub(super) fn window(self, span: &Range<u64>) -> Self {
+        Self {
+            kind: Kind::Window {
+                window: Box::new(Window::new(self, span)),
+            },
+        }
+    }
+
     /// Whether a copy of the body is being kept for the store.
     pub(super) fn is_keeping(&self) -> bool {
-        matches!(&self.kind, Kind::Tee { tee, .. } if tee.is_keeping())
+        match &self.kind {
+            Kind::Tee { tee, .. } => tee.is_keeping(),
+            Kind::Window { window } => window.is_keeping(),
+            Kind::Stored { .. }
+            | Kind::Pass { .. }
+            | Kind::Watched { .. }
+            | Kind::Chunks { .. } => false,
+        }
     }
 
     /// The stored bytes or the inner service's own body, when there is nothing more to this one.
@@ -146,6 +187,12 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
                 }
                 Poll::Ready(frame)
             }
+            KindProj::Chunks { chunks } => {
+                let next = chunks.rest.next();
+                chunks.len -= next.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                Poll::Ready(next.map(|chunk| Ok(Frame::data(chunk))))
+            }
+            KindProj::Window { window } => window.poll_frame(cx),
         }
     }
 
@@ -155,6 +202,8 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
             Kind::Pass { body } | Kind::Tee { body, .. } | Kind::Watched { body, .. } => {
                 body.is_end_stream()
             }
+            Kind::Chunks { chunks } => chunks.len == 0,
+            Kind::Window { window } => window.len() == 0,
         }
     }
 
@@ -166,6 +215,8 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
             Kind::Pass { body } | Kind::Tee { body, .. } | Kind::Watched { body, .. } => {
                 body.size_hint()
             }
+            Kind::Chunks { chunks } => SizeHint::with_exact(chunks.len),
+            Kind::Window { window } => SizeHint::with_exact(window.len()),
         }
     }
 }
@@ -183,6 +234,8 @@ impl<B> fmt::Debug for CacheBody<B> {
             Kind::Pass { .. } => "CacheBody::Pass",
             Kind::Tee { .. } => "CacheBody::Tee",
             Kind::Watched { .. } => "CacheBody::Watched",
+            Kind::Chunks { .. } => "CacheBody::Chunks",
+            Kind::Window { .. } => "CacheBody::Window",
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{
     Request, Response, StatusCode,
-    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE},
 };
 use http_body::Body;
 use tower_service::Service;
@@ -18,6 +18,7 @@ use super::{
     freshness::Times,
     future::Call,
     lookup,
+    range::RangeField,
     tags::{self, CacheTags},
     telling::{self, Decision, decided},
     work::{Inside, Stale, Work},
@@ -55,6 +56,12 @@ where
         };
         let client = self.request.headers().clone();
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
+        if self.asked.range == RangeField::Bytes && (stale.is_some() || self.serves_no_ranges()) {
+            self.request.headers_mut().remove(RANGE);
+            self.request.headers_mut().remove(IF_RANGE);
+        }
+        let saw_range =
+            self.asked.range != RangeField::None && self.request.headers().contains_key(RANGE);
         config.cache.count(Event::HttpMiss);
         decided(&config, self.request.extensions(), Decision::Miss);
         let route = telling::route(&config, self.request.extensions()).map(Arc::from);
@@ -79,6 +86,7 @@ where
             why,
             route,
             evaluate,
+            saw_range,
             patience: self.patience,
             tags,
         };

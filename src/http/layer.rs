@@ -81,6 +81,8 @@ pub(super) struct Config {
     pub(super) cookie_routes: Arc<OncePerRoute>,
     /// URIs whose responses were not to be shared lately, so that requests for them do not wait for each other.
     pub(super) unshared: Arc<Unshared>,
+    /// URIs whose handlers lately gave something else than a part to a request for ranges.
+    pub(super) unranged: Arc<Unshared>,
 }
 
 impl CacheLayer {
@@ -103,6 +105,7 @@ impl CacheLayer {
             pass_tags: None,
             cookie_routes: Arc::default(),
             unshared: Arc::default(),
+            unranged: Arc::default(),
         }))
     }
 

@@ -63,7 +63,7 @@ impl Refused {
     const BACKEND: Self = Self::once(Reason::Backend);
     const LATE: Self = Self::once(Reason::Late);
 
-    const fn once(reason: Reason) -> Self {
+    pub(super) const fn once(reason: Reason) -> Self {
         Self {
             reason,
             lasts: Lasts::Once,

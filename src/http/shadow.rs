@@ -17,6 +17,7 @@ use super::{
     future::Call,
     layer::Config,
     lookup::{self, Looked},
+    range::RangeField,
     status::Forward,
     stored::StoredResponse,
     tags,
@@ -36,8 +37,15 @@ where
     R: Body<Data = Bytes> + Send + 'static,
 {
     /// Answers with what the inner service says, stores as ever, and compares where the store would have answered.
-    pub(super) async fn shadow(self, shadow: Shadow) -> Result<Response<CacheBody<R>>, S::Error> {
+    pub(super) async fn shadow(
+        mut self,
+        shadow: Shadow,
+    ) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();
+        // Whether a handler serves ranges is its own business, and what it answers to them is left as it is.
+        if self.asked.range == RangeField::Bytes {
+            self.asked.range = RangeField::Other;
+        }
         let now = Timestamp::now();
         let headers = self.request.headers();
         let looked = lookup::look(&config, &self.base, headers, now, &self.patience).await;
@@ -73,8 +81,9 @@ where
         let mut response = Call::new(self.inner, self.request).await?;
         tags::pass_on(&mut response, config.pass_tags);
         let (mut parts, body) = response.into_parts();
-        // A condition may be answered in two right ways, by which there is nothing to compare.
-        let compares = !self.asked.conditional && shadow.takes_sample();
+        // A condition or a range may be answered in two right ways, by which there is nothing to compare.
+        let is_plain = !self.asked.conditional && self.asked.range == RangeField::None;
+        let compares = is_plain && shadow.takes_sample();
         let stored = lookup::response(&config, entry).filter(|_| compares);
         let difference = stored.map(|stored| difference(&config, &shadow, stored, &parts));
         let body = match (stored, difference) {

@@ -13,9 +13,10 @@ const HASH: u64 = !(u32::MAX as u64);
 /// For so long requests for a URI run side by side after its response turned out not to be for sharing.
 const SECONDS: u64 = 30;
 
-/// Remembers, in little space and not exactly, whose responses were not to be shared lately.
+/// Remembers, in little space and not exactly, whose responses were not to be shared lately, or, in another table, who
+/// serves no ranges.
 ///
-/// Requests for such a URI would wait for each other in vain. A wrong memory costs one request that is not collapsed, or
+/// Requests for a URI whose responses are not shared would wait for each other in vain. A wrong memory costs one request that is not collapsed, or
 /// one that waits for a response's head; never a wrong answer.
 pub(super) struct Unshared {
     /// The upper half of a key's hash, and in the lower half the second until which it holds.

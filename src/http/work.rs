@@ -21,6 +21,7 @@ use super::{
     layer::Config,
     lookup::{self, Looked},
     patience::Patience,
+    range::RangeField,
     reuse::{Reuse, reuse},
     status::{Forward, Outcome},
     telling::{self, Decision, decided},
@@ -119,6 +120,9 @@ where
             if self.asked.directives.only_if_cached {
                 return Ok(answer::only_if_cached(&config));
             }
+            if self.is_about_a_part(&looked) {
+                return self.forward(why, stale(looked), None, None).await;
+            }
             let key = flight_key(&config, &self.base, &looked);
             if !self.may_wait(why, now) || waited.contains(&key) {
                 return self.forward(why, stale(looked), None, None).await;
@@ -129,7 +133,8 @@ where
                     let (headers, patience) = (self.request.headers(), &self.patience);
                     let again = lookup::begin(&config, &self.base, headers, now, patience);
                     let (again, load) = again.await;
-                    if let Weighed::Answer(..) = self.weigh(&again, now, false) {
+                    let is_answered = matches!(self.weigh(&again, now, false), Weighed::Answer(..));
+                    if is_answered || self.is_about_a_part(&again) {
                         looked = again;
                         continue;
                     }
@@ -240,6 +245,28 @@ where
             Reuse::WhileRevalidating { .. } => Weighed::Forward(Reason::Stale),
             Reuse::Revalidate(why) => Weighed::Forward(why),
         }
+    }
+
+    /// Whether the inner service is asked for a part only: nobody waits for that, and it waits for nobody. Where the
+    /// whole is stored, though it does not answer as it is, and where the handler gave no parts lately, the whole is asked
+    /// for, and the ranges are taken from that.
+    fn is_about_a_part(&self, looked: &Looked) -> bool {
+        let has_whole = || match looked {
+            Looked::Found(entry, _) => lookup::response(&self.config, entry).is_some(),
+            _ => false,
+        };
+        match self.asked.range {
+            RangeField::None => false,
+            RangeField::Bytes => !has_whole() && !self.serves_no_ranges(),
+            RangeField::Other => true,
+        }
+    }
+
+    /// Whether the handler lately gave something else than a part to a request for ranges.
+    pub(super) fn serves_no_ranges(&self) -> bool {
+        self.config
+            .unranged
+            .contains(&self.base, false, Timestamp::now())
     }
 
     /// Whether the answer to another request could be this one's too.
