@@ -8,7 +8,7 @@ mod frame;
 #[cfg(any(feature = "redis", feature = "aerospike"))]
 mod generation;
 mod guarded;
-mod join;
+pub(crate) mod join;
 #[cfg(feature = "memory")]
 mod memory;
 mod memory_policy;
@@ -26,7 +26,6 @@ use crate::{Entry, Error, Key, KeyRef, Result, Timestamp};
 pub use aerospike::{Aerospike, AerospikeBuilder};
 pub use guarded::BreakerState;
 pub(crate) use guarded::{GuardRules, Guarded};
-pub(crate) use join::join;
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;

@@ -5,6 +5,7 @@ mod connect;
 mod entries;
 mod flight;
 mod generation;
+mod keeping;
 mod load;
 mod load_many;
 mod put_options;

@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Cache, Event, Load, LoadError, tags::Stamped};
 use crate::{
-    CodecId, CodecKind, Entry, Error, ErrorKind, Key, Peek, Result, Timestamp, backend::join,
+    CodecId, CodecKind, Entry, Error, ErrorKind, Key, Peek, Result, Timestamp, backend::join::join,
 };
 
 impl Cache {
@@ -37,7 +37,12 @@ impl Cache {
 
     /// The live entry under a key, whatever its tags say; one that the backend could not make sense of is absent.
     pub(super) async fn fetch_raw(&self, key: &Key) -> Result<Option<Entry>> {
-        match self.backend().get(key).await {
+        self.found(self.backend().get(key).await)
+    }
+
+    /// What a backend's answer comes to.
+    fn found(&self, found: Result<Option<Entry>>) -> Result<Option<Entry>> {
+        match found {
             Err(error) if error.kind() == ErrorKind::Decode => {
                 self.damaged(&error);
                 Ok(None)
@@ -194,15 +199,15 @@ impl Cache {
 
     /// Lets what is under a key live for `ttl` from now, and its markers with it.
     pub(super) async fn touch_live(&self, key: &Key, ttl: Option<Duration>) -> Result<bool> {
-        let touch = async || self.observe(self.backend().touch(key, ttl).await);
+        let touch = self.backend().touch(key, ttl);
         let (entry, touched) = match self.peek_value(key.as_key_ref(), Timestamp::now()) {
-            Peek::Hit(entry) => (Some(entry), touch().await?),
+            Peek::Hit(entry) => (Some(entry), self.observe(touch.await)?),
             Peek::Miss => return Ok(false),
             Peek::Ask => {
-                let (entry, touched) = join(self.fetch_raw(key), touch()).await;
+                let (found, touched) = join(self.backend().get(key), touch).await;
                 // Of two failures, the caller's own verb is the one to tell of.
-                let touched = touched?;
-                (entry?, touched)
+                let touched = self.observe(touched)?;
+                (self.found(found)?, touched)
             }
         };
         let Some(entry) = entry.filter(Entry::has_tags) else {

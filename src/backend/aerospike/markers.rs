@@ -11,7 +11,7 @@ use super::{
     policies::Write,
     record::BIN,
 };
-use crate::{Error, ErrorKind, Key, Result, backend::join};
+use crate::{Error, ErrorKind, Key, Result, backend::join::join};
 
 /// How often a verb is done again because its namespace is cleared meanwhile, or others write to its key.
 pub(super) const ATTEMPTS: usize = 16;
