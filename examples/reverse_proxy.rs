@@ -28,7 +28,8 @@ use tower::{Layer, service_fn};
 const USAGE: &str = "usage: reverse_proxy --listen ADDR --upstream URL
     [--default-ttl SECONDS] [--no-heuristics] [--set-cookie public|always|never] [--stale-if-error SECONDS]
     [--ignore-client-directives] [--max-body BYTES] [--max-variants N] [--follower-wait SECONDS]
-    [--status-name NAME] [--no-status]";
+    [--status-name NAME] [--no-status] [--generate-etags] [--target-field NAME] [--no-target-field]
+    [--no-cdn-cache-control] [--languages TAG,TAG]";
 
 /// Fields of one connection (RFC 9110 §7.6.1), beside those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -162,6 +163,11 @@ fn options(mut layer: CacheLayer) -> Result<(SocketAddr, Uri, CacheLayer), Error
             "--follower-wait" => layer.follower_wait(seconds(value()?)?),
             "--status-name" => layer.status_name(&value()?)?,
             "--no-status" => layer.without_status(),
+            "--generate-etags" => layer.generate_etags(true),
+            "--target-field" => layer.target_field(&value()?)?,
+            "--no-target-field" => layer.without_target_field(),
+            "--languages" => layer.languages(value()?.split(','))?,
+            "--no-cdn-cache-control" => layer.cdn_cache_control(false),
             other => return Err(format!("there is no option {other}").into()),
         };
     }

@@ -23,6 +23,7 @@ mod future;
 pub mod fuzzing;
 mod invalidation;
 mod key;
+mod languages;
 mod layer;
 mod lookup;
 mod patience;

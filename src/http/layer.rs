@@ -7,6 +7,7 @@ use tower_layer::Layer;
 use super::precompress::{Coding, Precompress};
 use super::{
     directives::Targets,
+    languages::Languages,
     policy::{Rules, SetCookie},
     purging::Authoriser,
     service::CacheService,
@@ -66,6 +67,7 @@ pub(super) struct Config {
     pub(super) shadow: Option<Shadow>,
     #[cfg(feature = "compression")]
     pub(super) precompress: Precompress,
+    pub(super) languages: Languages,
     pub(super) max_body: u64,
     pub(super) max_variants: usize,
     pub(super) follower_wait: Duration,
@@ -94,6 +96,7 @@ impl CacheLayer {
             shadow: None,
             #[cfg(feature = "compression")]
             precompress: Precompress::default(),
+            languages: Languages::default(),
             max_body: 1 << 20,
             max_variants: 32,
             follower_wait: Duration::from_secs(5),
@@ -255,6 +258,33 @@ impl CacheLayer {
     #[cfg(feature = "compression")]
     pub fn precompress(self, codings: impl IntoIterator<Item = Coding>) -> Self {
         self.change(|config| config.precompress = codings.into_iter().collect())
+    }
+
+    /// The languages that the handlers have, the one they like best first, so that responses with `Vary: Accept-Language`
+    /// have one variant for each of them, and not one for each list of wishes that a browser may send.
+    ///
+    /// Of `Accept-Language` in a `GET` or `HEAD` the inner service then sees the one language that answers it best, or
+    /// nothing where none does: an answer cannot depend on more than it is stored by. A wish is met by that very language,
+    /// else by a wider one (`de` for `de-AT`), else by one within it (`pt-BR` for `pt`); heavier wishes come first, and
+    /// then earlier ones (RFC 4647 §3).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) for what is no language tag, and for more than 64 of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory()).languages(["en", "de", "pt-BR"])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn languages(self, tags: impl IntoIterator<Item: AsRef<str>>) -> Result<Self> {
+        let languages = Languages::new(tags)?;
+        Ok(self.change(|config| config.languages = languages))
     }
 
     /// How many variants of one URI are kept, by `Vary`; 32 by default. The oldest goes first.

@@ -96,6 +96,10 @@ impl<S> CacheService<S> {
             return self.call_other(request);
         }
         let config = &self.config;
+        let mut request = request;
+        if !config.languages.is_empty() {
+            config.languages.settle(request.headers_mut());
+        }
         let (asked, host) = Asked::read(is_head, request.headers());
         if let Some(reason) = asked.bypass {
             return self.pass(request, reason);

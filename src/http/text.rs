@@ -93,6 +93,32 @@ pub(super) fn tokens<'a>(
         .filter(|token| !token.is_empty())
 }
 
+/// The weight of `q=…` in thousandths; what is malformed is not wanted.
+pub(super) fn quality(parameter: &[u8]) -> Option<u16> {
+    let parameter = trim(parameter);
+    let (name, value) = parameter.split_at(parameter.iter().position(|&byte| byte == b'=')?);
+    if !trim(name).eq_ignore_ascii_case(b"q") {
+        return None;
+    }
+    let value = trim(&value[1..]);
+    let (whole, rest) = value.split_first()?;
+    let digits = match rest.split_first() {
+        None => &[][..],
+        Some((b'.', digits)) if digits.len() <= 3 => digits,
+        Some(_) => return Some(0),
+    };
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    let thousandths = [100, 10, 1].iter().zip(digits);
+    let fraction: u16 = thousandths
+        .map(|(unit, digit)| unit * u16::from(digit.wrapping_sub(b'0') % 10))
+        .sum();
+    Some(match whole {
+        b'0' if is_number => fraction,
+        b'1' if is_number && fraction == 0 => 1_000,
+        _ => 0,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,7 +9,7 @@ use http::{
     },
 };
 
-use crate::http::text::{members, split, tokens, trim};
+use crate::http::text::{members, quality, split, tokens, trim};
 
 /// A content coding that larder can make (RFC 9110 §8.4.1).
 ///
@@ -117,32 +117,6 @@ pub(crate) fn negotiate(offered: &[Coding], request: &HeaderMap) -> Option<Codin
     let best = offered.iter().rev().max_by_key(|coding| weight(coding))?;
     let least = identity.unwrap_or(0).max(1);
     (weight(best) >= least).then_some(*best)
-}
-
-/// The weight of `q=…` in thousandths; what is malformed is not wanted.
-fn quality(parameter: &[u8]) -> Option<u16> {
-    let parameter = trim(parameter);
-    let (name, value) = parameter.split_at(parameter.iter().position(|&byte| byte == b'=')?);
-    if !trim(name).eq_ignore_ascii_case(b"q") {
-        return None;
-    }
-    let value = trim(&value[1..]);
-    let (whole, rest) = value.split_first()?;
-    let digits = match rest.split_first() {
-        None => &[][..],
-        Some((b'.', digits)) if digits.len() <= 3 => digits,
-        Some(_) => return Some(0),
-    };
-    let is_number = digits.iter().all(u8::is_ascii_digit);
-    let thousandths = [100, 10, 1].iter().zip(digits);
-    let fraction: u16 = thousandths
-        .map(|(unit, digit)| unit * u16::from(digit.wrapping_sub(b'0') % 10))
-        .sum();
-    Some(match whole {
-        b'0' if is_number => fraction,
-        b'1' if is_number && fraction == 0 => 1_000,
-        _ => 0,
-    })
 }
 
 /// Whether a response may be sent compressed: a whole one, of a type that gets smaller, and nobody minds.
