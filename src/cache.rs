@@ -46,11 +46,11 @@ pub use values::Cached;
 pub(crate) use flight::{Flights, Joined, Landing, Leader};
 pub(crate) use generation::{Generations, Load};
 pub(crate) use stats::Event;
+pub(crate) use tags::{Collected, Seen, Tags};
 pub(crate) use writes::Writes;
 
 use load::Loaded;
 use stats::Counters;
-use tags::Collected;
 use ttl::TtlRules;
 
 /// A cheap-to-clone handle to a cache: one `Arc`, `Send + Sync`, never generic over what is behind it.

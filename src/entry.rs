@@ -59,8 +59,8 @@ struct Inner {
     decoded: OnceLock<Decoded>,
     decoded_weight: usize,
     tags: Option<Arc<[TagStamp]>>,
-    /// A tag says that the entry is stale. It is a finding of whoever read it, and is not stored.
-    outdated: bool,
+    /// Since when a tag says that the entry is stale. It is a finding of whoever read it, and is not stored.
+    outdated: Option<Timestamp>,
     /// Belongs to the memory backend: the latest clearing that the entry is known to have survived.
     epoch: AtomicU64,
 }
@@ -107,7 +107,7 @@ impl Entry {
             payload,
             decoded: OnceLock::new(),
             tags: None,
-            outdated: false,
+            outdated: None,
             epoch: AtomicU64::new(0),
         }))
     }
@@ -150,17 +150,22 @@ impl Entry {
         }
         Ok(self.change(|inner| {
             inner.tags = (!tags.is_empty()).then_some(tags);
-            inner.outdated = false;
+            inner.outdated = None;
         }))
     }
 
     /// The same entry, found to be stale by one of its tags.
-    pub(crate) fn outdated(self) -> Self {
-        self.change(|inner| inner.outdated = true)
+    pub(crate) fn outdated(self, since: Timestamp) -> Self {
+        self.change(|inner| inner.outdated = Some(since))
     }
 
     /// Whether a tag says that the entry is stale, as far as whoever read it has found out.
     pub(crate) fn is_outdated(&self) -> bool {
+        self.0.outdated.is_some()
+    }
+
+    /// Since when a tag says that the entry is stale.
+    pub(crate) fn outdated_since(&self) -> Option<Timestamp> {
         self.0.outdated
     }
 

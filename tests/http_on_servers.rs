@@ -119,6 +119,10 @@ on_each_server! {
     a_soft_purge_at_one_makes_every_variant_stale_for_the_other
     what_was_made_before_a_purge_elsewhere_is_not_kept_as_fresh
     a_prefix_is_not_purged_on_a_server
+    a_tag_invalidated_at_one_ends_responses_for_the_other
+    a_tag_expired_at_one_makes_responses_stale_for_the_other
+    a_value_invalidated_at_one_ends_what_the_other_made_of_it
+    what_was_made_before_an_invalidation_of_its_tag_elsewhere_is_not_kept
     a_body_in_many_pieces_is_stored_whole
     a_body_over_the_limit_passes_and_is_not_stored
     nobody_queues_for_a_body_that_the_server_has_no_room_for
@@ -542,6 +546,105 @@ async fn what_was_made_before_a_purge_elsewhere_is_not_kept_as_fresh(pair: Pair)
             assert!(!after.is_hit(), "soft: {is_soft}: {}", after.told());
             pair.other.flush().await;
         }
+    }
+}
+
+/// Two services whose responses have the tag `page`, and that have had a response with a tag before.
+async fn tagged(pair: &Pair) -> (App, App) {
+    let (one, other) = pair.apps(|| {
+        let fields = [("cache-control", "max-age=60"), ("cache-tag", "page")];
+        Origin::with(&fields)
+    });
+    for app in [&one, &other] {
+        app.get("/warm").await;
+        app.cache.flush().await;
+    }
+    (one, other)
+}
+
+async fn a_tag_invalidated_at_one_ends_responses_for_the_other(pair: Pair) {
+    let (one, other) = tagged(&pair).await;
+    for _ in 0..3 {
+        one.get("/").await;
+        pair.one.flush().await;
+        assert!(other.get("/").await.is_hit());
+        pair.one.invalidate_tag("page").await.unwrap();
+        let after = other.get("/").await;
+        assert!(!after.is_hit(), "{}", after.told());
+        pair.other.flush().await;
+        assert!(one.get("/").await.is_hit());
+        pair.other.invalidate_tags(["other", "page"]).await.unwrap();
+        assert!(!one.get("/").await.is_hit());
+        pair.one.flush().await;
+    }
+}
+
+async fn a_tag_expired_at_one_makes_responses_stale_for_the_other(pair: Pair) {
+    let (one, other) = tagged(&pair).await;
+    one.get("/").await;
+    pair.one.flush().await;
+    for _ in 0..2 {
+        assert!(other.get("/").await.is_hit());
+        pair.one.expire_tag("page").await.unwrap();
+        let after = other.get("/").await;
+        assert!(
+            after.told().starts_with("larder; fwd=stale"),
+            "{}",
+            after.told()
+        );
+        pair.other.flush().await;
+    }
+}
+
+async fn a_value_invalidated_at_one_ends_what_the_other_made_of_it(pair: Pair) {
+    let origin = || {
+        Origin::new(|call| {
+            let cache = call.request.extensions.get::<Cache>().unwrap().clone();
+            async move {
+                let name: Option<String> = cache.get("name").await.unwrap();
+                Ok(answer(200, FRESH, name.unwrap_or_default()))
+            }
+        })
+    };
+    let (one, other) = pair.apps(origin);
+    let put = async |name: &'static str| {
+        let options = PutOptions::new().tags(["user:7"]);
+        pair.one.put_with("name", name, options).await.unwrap();
+    };
+    put("Ada").await;
+    assert_eq!(other.get("/").await.text(), "Ada");
+    pair.other.flush().await;
+    assert!(one.get("/").await.is_hit());
+    pair.one.invalidate_tag("user:7").await.unwrap();
+    put("Grace").await;
+    assert_eq!(other.get("/").await.text(), "Grace");
+}
+
+async fn what_was_made_before_an_invalidation_of_its_tag_elsewhere_is_not_kept(pair: Pair) {
+    const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("cache-tag", "page")];
+    let (_, other) = tagged(&pair).await;
+    let gate = Gate::default();
+    let one = App::on(pair.one.clone(), gate.origin(TAGGED), |layer| layer);
+    let ask = |uri: &'static str| {
+        let one = one.clone();
+        tokio::spawn(async move { one.get(uri).await.text().to_owned() })
+    };
+    for (uri, tag, is_kept) in [
+        // The first response with a tag is not kept in any case.
+        ("/first", "other", false),
+        ("/a", "other", true),
+        ("/b", "page", false),
+    ] {
+        let request = ask(uri);
+        gate.called.notified().await;
+        pair.other.invalidate_tag(tag).await.unwrap();
+        gate.open.notify_one();
+        assert_eq!(request.await.unwrap(), "made before");
+        pair.one.flush().await;
+        let after = other.get(uri).await;
+        let is_old = after.text() == "made before";
+        assert_eq!(is_old, is_kept, "{uri}: {}", after.told());
+        pair.other.flush().await;
     }
 }
 

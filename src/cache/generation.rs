@@ -107,10 +107,6 @@ pub(crate) struct Load {
     /// How many tags this process had invalidated when the load began.
     invalidated_tags: u64,
     /// What the log of all processes said then.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "it is for the responses of the layer")
-    )]
     tags_seen: Option<Seen>,
     keeping: Keeping,
     table: Arc<Generations>,
@@ -193,18 +189,10 @@ impl Load {
 
     /// Notes what the log of all processes says before anything is loaded, for tags that are known only when the load
     /// ends.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "it is for the responses of the layer")
-    )]
     pub(crate) fn see_tags(&mut self, seen: Option<Seen>) {
         self.tags_seen = seen;
     }
 
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "it is for the responses of the layer")
-    )]
     pub(crate) fn tags_seen(&self) -> Option<Seen> {
         self.tags_seen
     }

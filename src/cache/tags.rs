@@ -5,22 +5,10 @@
 //! marker; the next one has other ids. A marker that is absent is made anew and never assumed, so one that was evicted
 //! ends entries and revives none.
 
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "it is for the responses of the layer")
-)]
 mod collected;
 mod log;
 mod markers;
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "it is for the responses of the layer")
-)]
 mod shared_log;
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "it is for the responses of the layer")
-)]
 mod stamping;
 #[cfg(all(test, feature = "memory", feature = "json"))]
 mod tests;
@@ -205,10 +193,6 @@ impl Cache {
     }
 
     /// A handle to the same namespace, and what it and those made from it will have read or put that has tags.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "it is for the responses of the layer")
-    )]
     pub(crate) fn collecting(&self) -> (Self, Arc<Collected>) {
         let collected = Arc::<Collected>::default();
         let shared = self.0.shared.clone();

@@ -26,13 +26,13 @@ use super::{
     reuse::serve_on_error,
     status::{Forward, Outcome},
     stored::StoredResponse,
-    tags::CacheTags,
+    tags::{self, CacheTags},
     telling::explained,
     work::Stale,
 };
 use crate::{
     Key, Reason,
-    cache::{Event, Leader, Load},
+    cache::{Collected, Event, Leader, Load},
 };
 
 /// How many of those who waited for a leader that failed run at the same time.
@@ -57,6 +57,8 @@ pub(super) struct Answered {
     pub(super) patience: Patience,
     /// What the handler named.
     pub(super) tags: CacheTags,
+    /// What the handler read, and may still read for the body.
+    pub(super) collected: Option<Arc<Collected>>,
 }
 
 impl Answered {
@@ -88,9 +90,9 @@ impl Answered {
     /// The stored response, where it may stand in for a failure.
     fn servable(&self) -> Option<&StoredResponse> {
         let (now, rules) = (self.times.response, &self.config.rules);
-        let (_, variant) = self.stale.as_ref()?;
+        let (entry, variant) = self.stale.as_ref()?;
         self.stored().filter(|stored| {
-            let policy = lookup::policy(stored, variant.as_ref(), now);
+            let policy = lookup::policy(entry, stored, variant.as_ref(), now);
             serve_on_error(&policy, now, rules)
         })
     }
@@ -113,6 +115,8 @@ impl Answered {
             base: &self.base,
             method: &Method::GET,
             tags: &self.tags,
+            collected: self.collected.as_ref(),
+            was_made_of: &[],
             client: &self.client,
             facts: self.asked.facts(),
             status,
@@ -146,7 +150,20 @@ impl Answered {
         self.config.cache.count(Event::HttpRevalidated);
         let mut headers = stored.head.headers.clone();
         fields::freshen(&mut headers, from_304);
-        let offer = self.offer(stored.head.status, &headers);
+        // Nothing says which of its tags the body has become independent of.
+        let was_made_of = self
+            .stale
+            .as_ref()
+            .map_or(&[][..], |(entry, _)| entry.tags());
+        if let Some(field) = self.config.rules.pass_tags {
+            let collected = self.collected.as_ref().and_then(|all| all.stamps());
+            let tags = tags::with(&self.tags, &collected.unwrap_or_default());
+            field.write(&tags::with(&tags, was_made_of), &mut headers);
+        }
+        let offer = Offer {
+            was_made_of,
+            ..self.offer(stored.head.status, &headers)
+        };
         let (kept, detail) = match offer.place(load, leader).await {
             Ok(commit) => {
                 commit.store(vec![stored.body.clone()], None);

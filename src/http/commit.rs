@@ -15,8 +15,8 @@ use super::{
     telling::explained,
 };
 use crate::{
-    CodecId, Entry, Key, Peek, PutMode, Reason, Timestamp,
-    cache::{Event, Leader, Load},
+    CodecId, Entry, ErrorKind, Key, Peek, PutMode, Reason, TagStamp, Timestamp,
+    cache::{Collected, Event, Leader, Load, Tags},
 };
 
 /// Chunks below this many bytes are copied.
@@ -41,6 +41,9 @@ pub(super) struct Commit {
     pub(super) head: StoredHead,
     pub(super) policy: ResponsePolicy,
     pub(super) load: Load,
+    /// The tags to look up the ids of, and what the handler reads.
+    pub(super) tags: Tags,
+    pub(super) collected: Option<Arc<Collected>>,
     /// The condition for a variant; a response under the URI's own key goes by the load.
     pub(super) on_variant: Option<PutMode>,
     pub(super) leader: Option<Leader<Landing>>,
@@ -159,6 +162,14 @@ impl Commit {
     }
 
     async fn put(self, body: &[Bytes]) {
+        let stamps = match self.stamps().await {
+            Ok(stamps) => stamps,
+            Err(Reason::Late) => return self.not_stored(Event::LoadLate, Reason::Late),
+            Err(reason) => {
+                announce(self.leader.as_ref(), Landing::Unshared);
+                return self.not_stored(Event::HttpRefused, reason);
+            }
+        };
         let Some(permit) = self.load.may_store().await else {
             return self.not_stored(Event::LoadLate, Reason::Late);
         };
@@ -186,7 +197,11 @@ impl Commit {
         let is_too_large = most.is_some_and(|most| payload.len() > most);
         let entry = Entry::new(CodecId::RESPONSE, payload, now)
             .with_decoded(Arc::new(stored), weight)
-            .with_expires_at(Some(policy.keep_until(&config.rules)));
+            .with_expires_at(Some(policy.keep_until(&config.rules)))
+            .with_tags(stamps);
+        let Ok(entry) = entry else {
+            return refused(Event::HttpRefused, Reason::Tags);
+        };
         let cache = &config.cache;
         let kept = cache.put_beside_ended(&key, entry, mode).await;
         let landing = match cache.observe(kept) {
@@ -212,10 +227,32 @@ impl Commit {
         announce(leader.as_ref(), landing);
     }
 
+    /// The tags of the response with their ids; an error says why it is not stored.
+    async fn stamps(&self) -> Result<Vec<TagStamp>, Reason> {
+        let carried = match &self.collected {
+            Some(collected) => collected.stamps().ok_or(Reason::Tags)?,
+            None => Vec::new(),
+        };
+        if self.tags.is_empty() && carried.is_empty() {
+            return Ok(carried);
+        }
+        let keep_until = self.policy.keep_until(&self.config.rules);
+        let ttl = Some(keep_until.since(Timestamp::now()));
+        let cache = &self.config.cache;
+        match cache
+            .stamp_loaded(&self.load, &self.tags, &carried, ttl)
+            .await
+        {
+            Ok(stamps) => stamps.ok_or(Reason::Late),
+            Err(error) if error.kind() == ErrorKind::InvalidTag => Err(Reason::Tags),
+            Err(_) => Err(Reason::Backend),
+        }
+    }
+
     /// Whether a response that came later is stored already, because this one's body took longer (RFC 9111 §4: of
     /// several the most recent one is used). One of the future is of a clock that was wrong.
     fn is_outdated(&self, now: Timestamp) -> bool {
-        let Peek::Hit(entry) = self.config.cache.backend().peek(self.key.as_key_ref(), now) else {
+        let Peek::Hit(entry) = self.config.cache.peek(self.key.as_key_ref(), now) else {
             return false;
         };
         lookup::response(&self.config, &entry).is_some_and(|there| {

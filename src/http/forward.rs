@@ -66,11 +66,19 @@ where
         decided(&config, self.request.extensions(), Decision::Miss);
         let route = telling::route(&config, self.request.extensions()).map(Arc::from);
         telling::explained(&config, route.as_deref(), why);
-        Inside::mark(self.request.extensions_mut(), &config.cache);
+        let extensions = self.request.extensions_mut();
+        let collected = match load.is_given_up() {
+            // Nothing will be stored that could end.
+            true => {
+                Inside::mark(extensions, &config.cache);
+                None
+            }
+            false => Inside::mark_collecting(extensions, &config),
+        };
         let request = Timestamp::now();
         let mut result = Call::new(self.inner, self.request).await;
         let tags = match &mut result {
-            Ok(response) => tags::of(response, config.pass_tags),
+            Ok(response) => tags::of_made(response, config.rules.pass_tags, collected.as_deref()),
             Err(_) => CacheTags::default(),
         };
         let answered = Answered {
@@ -89,6 +97,7 @@ where
             saw_range,
             patience: self.patience,
             tags,
+            collected,
         };
         match result {
             Err(error) => {

@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use http::{Extensions, request::Parts};
 use tower_layer::Layer;
@@ -77,8 +81,11 @@ pub(super) struct Config {
     pub(super) route_label: Option<fn(&Extensions) -> Option<&str>>,
     /// Who may purge by the method PURGE; `None` leaves the method to the inner service.
     pub(super) purge: Option<Authoriser>,
-    /// The field that passes the tags of responses on; `None` keeps them from clients.
-    pub(super) pass_tags: Option<TagField>,
+    /// Whether responses have the tags of what their handlers read.
+    pub(super) carry_tags: bool,
+    /// Whether a response had tags by name. Where several processes share a backend, only then is it asked before a
+    /// handler runs which tags are invalidated lately.
+    pub(super) has_tags: Arc<AtomicBool>,
     /// Routes whose `Set-Cookie` kept a response from being stored, for the log to say it once.
     pub(super) cookie_routes: Arc<OncePerRoute>,
     /// URIs whose responses were not to be shared lately, so that requests for them do not wait for each other.
@@ -105,7 +112,8 @@ impl CacheLayer {
             status_detail: StatusDetail::default(),
             route_label: None,
             purge: None,
-            pass_tags: None,
+            carry_tags: true,
+            has_tags: Arc::default(),
             cookie_routes: Arc::default(),
             unshared: Arc::default(),
             unranged: Arc::default(),
@@ -347,8 +355,9 @@ impl CacheLayer {
     }
 
     /// Answers the method `PURGE` for those whom `authoriser` lets: what is stored for the request's URI is ended, all
-    /// variants of it, or made stale where the request says `Purge-Mode: soft`. Off by default; `PURGE` is then passed on
-    /// like any other method that is not known.
+    /// variants of it, or made stale where the request says `Purge-Mode: soft`. A request with `Cache-Tag` or
+    /// `Surrogate-Key` purges everything that has one of these tags, values too, and not its URI. Off by default; `PURGE`
+    /// is then passed on like any other method that is not known.
     ///
     /// The answer is a 200 where something was stored and a 404 where nothing was; `Cache-Status` says what was done. It
     /// is a 403 that tells nothing for everybody else, and a 503 where the backend is out of reach. Neither of these
@@ -369,7 +378,8 @@ impl CacheLayer {
     }
 
     /// Passes the tags of responses on to a cache downstream, all of them in this one field: those that a handler names
-    /// in `Cache-Tag` or `Surrogate-Key` and those of [`CacheTags`](crate::CacheTags). By default clients see none.
+    /// in `Cache-Tag` or `Surrogate-Key`, those of [`CacheTags`](crate::CacheTags), and those that it has of what its
+    /// handler read before it answered. By default clients see none.
     ///
     /// A tag that the field has no way to say is left out of it, so a response cannot be purged by it downstream: one
     /// with other bytes than visible ASCII, with a comma in `Cache-Tag`, or with a space in `Surrogate-Key`. Tags tell
@@ -383,7 +393,24 @@ impl CacheLayer {
     /// let layer = CacheLayer::new(Cache::memory()).pass_tags(TagField::CacheTag);
     /// ```
     pub fn pass_tags(self, field: TagField) -> Self {
-        self.change(|config| config.pass_tags = Some(field))
+        self.change(|config| config.rules.pass_tags = Some(field))
+    }
+
+    /// Whether a response has the tags of what its handler read, on by default.
+    ///
+    /// What counts is the handle that the layer gives to the handler, and those made from it: whatever they find or put
+    /// that has tags gives these to the response, also while its body is made. The response then ends when one of them
+    /// is invalidated. A handler leaves something out by reading it by [`Cache::untracked`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory()).carry_tags(false);
+    /// ```
+    pub fn carry_tags(self, carry: bool) -> Self {
+        self.change(|config| config.carry_tags = carry)
     }
 
     /// Puts the layer around a whole router, as what `axum::serve` takes.

@@ -1,6 +1,6 @@
 //! Finding the stored response that a request selects.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::atomic::Ordering};
 
 use http::HeaderMap;
 
@@ -11,7 +11,11 @@ use super::{
     stored::StoredResponse,
     variants::{self, Chosen, Id, Variant, VariantRecord},
 };
-use crate::{CodecId, Entry, Key, KeyRef, Peek, Result, Timestamp, cache::Load};
+use crate::{
+    CodecId, Entry, Key, KeyRef, Peek, Result, Timestamp,
+    backend::join,
+    cache::{Load, Seen},
+};
 
 /// What is stored for a request.
 #[derive(Clone, Debug)]
@@ -82,11 +86,19 @@ pub(super) async fn begin(
         false => peek(config, base.as_key_ref(), request, now),
     };
     let looked = match looked {
-        Looked::Ask => match patience.wait(config.cache.fetch_leased(&mut load)).await {
-            Some(found) => follow(config, found, request, patience).await,
-            None => Looked::Unreachable,
-        },
-        looked => looked,
+        Looked::Ask => {
+            let asking = patience.wait(config.cache.fetch_leased(&mut load));
+            let (found, seen) = join(asking, see_tags(config)).await;
+            load.see_tags(seen);
+            match found {
+                Some(found) => follow(config, found, request, patience).await,
+                None => Looked::Unreachable,
+            }
+        }
+        looked => {
+            load.see_tags(see_tags(config).await);
+            looked
+        }
     };
     if let Looked::Unreachable = looked {
         load.give_up();
@@ -97,14 +109,30 @@ pub(super) async fn begin(
 /// Begins a load for somebody who will not look.
 pub(super) async fn begin_unseen(config: &Config, base: &Key, patience: &Patience) -> Load {
     let mut load = config.cache.shared().generations.begin(base).await;
-    if config.cache.capabilities().leases {
-        // A failure is counted and logged there, and the load is not kept then.
-        let asked = patience.wait(config.cache.fetch_leased(&mut load)).await;
-        if asked.is_none() {
-            load.give_up();
+    let seen = match config.cache.capabilities().leases {
+        true => {
+            // A failure is counted and logged there, and the load is not kept then.
+            let asking = patience.wait(config.cache.fetch_leased(&mut load));
+            let (asked, seen) = join(asking, see_tags(config)).await;
+            if asked.is_none() {
+                load.give_up();
+            }
+            seen
         }
-    }
+        false => see_tags(config).await,
+    };
+    load.see_tags(seen);
     load
+}
+
+/// What is known of the tags invalidated lately, for a load that begins: a response may turn out to have tags. On a
+/// backend that is shared it costs a question, beside the one for the response, so a layer asks from the first response
+/// on that had tags; that one is not stored.
+pub(super) async fn see_tags(config: &Config) -> Option<Seen> {
+    if config.cache.capabilities().shared && !config.has_tags.load(Ordering::Relaxed) {
+        return None;
+    }
+    config.cache.see_tags().await
 }
 
 /// From what is under the URI's key to the response that the request selects.
@@ -178,9 +206,11 @@ pub(super) fn response<'a>(config: &Config, entry: &'a Entry) -> Option<&'a Stor
     })
 }
 
-/// By what a response that was found is reused at `now`: what it says itself, unless its URI was purged softly since.
+/// By what a response that was found is reused at `now`: what it says itself, unless its URI was purged softly since or
+/// one of its tags expired.
 #[inline]
 pub(super) fn policy<'a>(
+    entry: &Entry,
     stored: &'a StoredResponse,
     variant: Option<&Variant>,
     now: Timestamp,
@@ -190,7 +220,11 @@ pub(super) fn policy<'a>(
         None => own,
         Some(variant) => variant.purged.filter(|purged| own != Some(*purged)),
     };
-    match purged {
+    let stale = match entry.outdated_since() {
+        None => purged,
+        Some(at) => Some(purged.map_or(at, |purged| purged.min(at))),
+    };
+    match stale {
         None => Cow::Borrowed(&stored.policy),
         // A purge is over whatever the clock of the one who purged said.
         Some(at) => Cow::Owned(stored.policy.stale_from(at.min(now))),

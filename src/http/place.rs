@@ -1,6 +1,6 @@
 //! Whether and where a response is stored.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
@@ -21,14 +21,14 @@ use super::{
     policy::assess,
     storable::{RequestFacts, is_about_one_request},
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
-    tags::{self, CacheTags},
+    tags::CacheTags,
     variants::{self, Id, Variant, VariantRecord},
     vary::Vary,
     work::Stale,
 };
 use crate::{
-    CodecId, Entry, Key, PutMode, Reason, Timestamp,
-    cache::{Joined, Leader, Load},
+    CodecId, Entry, Key, PutMode, Reason, TagStamp, Timestamp,
+    cache::{Collected, Joined, Leader, Load, Tags},
 };
 
 /// A response that could be stored.
@@ -40,6 +40,10 @@ pub(super) struct Offer<'a> {
     pub(super) method: &'a Method,
     /// The tags that the handler named; its fields have none any more.
     pub(super) tags: &'a CacheTags,
+    /// What the handler read, and may still read for the body.
+    pub(super) collected: Option<&'a Arc<Collected>>,
+    /// The tags of the stored response whose body this one has.
+    pub(super) was_made_of: &'a [TagStamp],
     /// The fields that the client sent, which `Vary` selects from.
     pub(super) client: &'a HeaderMap,
     pub(super) facts: RequestFacts,
@@ -147,11 +151,8 @@ impl Offer<'_> {
             times,
             rules,
         );
-        let assessed = match tags::are_within_limits(self.tags) {
-            true => assessed,
-            false => assessed.and(Err(Reason::Tags)),
-        };
-        let policy = assessed.map_err(|reason| {
+        let assessed = assessed.and_then(|policy| Ok((policy, self.tags()?)));
+        let (policy, tags) = assessed.map_err(|reason| {
             let refused = Refused {
                 reason,
                 lasts: Lasts::of(reason, self.status),
@@ -194,16 +195,31 @@ impl Offer<'_> {
             ..self.head(&directives)
         };
         let on_variant = variant.map(|variant| self.on_variant(variant.id));
+        let collected = self.collected.cloned();
         Ok(Commit {
             config,
             key,
             head,
             policy,
+            tags,
+            collected,
             load,
             on_variant,
             leader,
             route: self.route.cloned(),
         })
+    }
+
+    /// The tags to look up the ids of.
+    fn tags(&self) -> Result<Tags, Reason> {
+        let names: Vec<_> = self.tags.iter().collect();
+        let tags = self.config.cache.tags_and(&names, self.was_made_of);
+        let is_complete = self.collected.is_none_or(|all| all.stamps().is_some());
+        let tags = tags.ok().filter(|_| is_complete).ok_or(Reason::Tags)?;
+        if !tags.is_empty() {
+            self.config.has_tags.store(true, Ordering::Relaxed);
+        }
+        Ok(tags)
     }
 
     /// The condition to store a variant under. It hangs on the record under the URI's key and ends with it; where others

@@ -8,6 +8,7 @@ use super::{
     directives::{ResponseDirectives, Targets},
     freshness::{ResponsePolicy, Times},
     storable::{RequestFacts, storable},
+    tags::TagField,
 };
 use crate::Reason;
 
@@ -29,6 +30,8 @@ pub(crate) struct Rules {
     pub(crate) targets: Targets,
     /// Whether a stored body without an `ETag` gets one.
     pub(crate) generate_etags: bool,
+    /// The field that passes the tags of responses on; `None` keeps them from clients.
+    pub(crate) pass_tags: Option<TagField>,
 }
 
 impl Default for Rules {
@@ -42,6 +45,7 @@ impl Default for Rules {
             ignore_client_directives: false,
             targets: Targets::default(),
             generate_etags: false,
+            pass_tags: None,
         }
     }
 }

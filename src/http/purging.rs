@@ -12,6 +12,7 @@ use super::{
     key::{self, Host},
     policy::Rules,
     stored::StoredResponse,
+    tags::CacheTags,
     variants::VariantRecord,
 };
 use crate::{
@@ -182,6 +183,16 @@ impl Cache {
         ended
     }
 
+    async fn purge_tags(&self, tags: &CacheTags, is_soft: bool) -> Result<()> {
+        if !is_soft {
+            return self.invalidate_tags(tags.iter()).await;
+        }
+        for tag in tags.iter() {
+            self.expire_tag(tag).await?;
+        }
+        Ok(())
+    }
+
     async fn soften(&self, key: &Key) -> Result<usize> {
         let keys = slice::from_ref(key);
         self.supersede_responses(keys).await;
@@ -214,19 +225,20 @@ impl Cache {
 /// The entry, stale from `now` on; `None` for one that cannot be read.
 fn made_stale(entry: &Entry, now: Timestamp) -> Option<Entry> {
     let same = |payload: Bytes, weight| {
-        Entry::new(entry.codec(), payload, entry.created_at())
+        let same = Entry::new(entry.codec(), payload, entry.created_at())
             .with_expires_at(entry.expires_at())
-            .with_decoded_weight(weight)
+            .with_decoded_weight(weight);
+        same.with_tags(entry.tags()).ok()
     };
     if entry.codec() == CodecId::VARIANTS {
         let record = VariantRecord::decode(entry.payload()).ok()?.purged_at(now);
-        return Some(same(record.encode(), record.weight()));
+        return same(record.encode(), record.weight());
     }
     // What the layer's rules change about a response is not in the store.
     let mut stored = StoredResponse::decode(entry.payload(), &Rules::default()).ok()?;
     stored.head.purged.get_or_insert(now);
     let (payload, _) = stored.head.encode(slice::from_ref(&stored.body));
-    Some(same(payload, stored.weight()))
+    same(payload, stored.weight())
 }
 
 /// The keys that responses for a URI, or for those that begin with it, may be under.

@@ -127,7 +127,7 @@ impl<S> CacheService<S> {
         let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
         if let Looked::Found(entry, variant) = &looked
             && let Some(stored) = lookup::response(config, entry)
-            && let policy = lookup::policy(stored, variant.as_ref(), now)
+            && let policy = lookup::policy(entry, stored, variant.as_ref(), now)
             && !(policy.is_implied() && asked.is_personal())
             && let Reuse::Fresh { .. } | Reuse::StaleAllowed { .. } =
                 reuse(&policy, &asked.directives, now, &config.rules)
@@ -225,7 +225,7 @@ impl<S> CacheService<S> {
         let telling = Telling::forwarded(Forward::of(reason), detail);
         let passed = Passed {
             status: telling.value(config),
-            tags: config.pass_tags,
+            tags: config.rules.pass_tags,
             hidden: config.rules.targets.own.clone(),
         };
         self.inner_call(request, Some(passed).filter(|_| !untouched))
@@ -247,7 +247,10 @@ impl<S> CacheService<S> {
     where
         S: Service<Request<B>> + Clone,
     {
-        Inside::mark(request.extensions_mut(), &self.config.cache);
+        // The layer around this one may have given the handlers a handle of its own.
+        if !Inside::is_same(request.extensions(), &self.config.cache) {
+            Inside::mark(request.extensions_mut(), &self.config.cache);
+        }
         ResponseFuture::pass(Call::new(self.inner.clone(), request), telling)
     }
 }

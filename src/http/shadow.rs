@@ -79,7 +79,7 @@ where
         explained(&config, Some(&route), Reason::Shadow);
         Inside::mark(self.request.extensions_mut(), &config.cache);
         let mut response = Call::new(self.inner, self.request).await?;
-        tags::pass_on(&mut response, config.pass_tags);
+        tags::pass_on(&mut response, config.rules.pass_tags);
         let (mut parts, body) = response.into_parts();
         // A condition or a range may be answered in two right ways, by which there is nothing to compare.
         let is_plain = !self.asked.conditional && self.asked.range == RangeField::None;

@@ -16,6 +16,7 @@ use super::{
     policy::Rules,
     status::{CACHE_STATUS, CacheStatus, Outcome},
     storable::RequestFacts,
+    tags,
 };
 use crate::{Error, ErrorKind, Result, Timestamp};
 
@@ -311,7 +312,12 @@ impl StoredResponse {
         let (facts, headers) = (&head.facts, &head.headers);
         let policy =
             ResponsePolicy::new(facts, head.status, headers, &directives, head.times, rules);
-        Ok(Self::new(head, payload.slice(body_at..), policy, rules))
+        let mut stored = Self::new(head, payload.slice(body_at..), policy, rules);
+        if rules.pass_tags.is_none() {
+            // Another layer may have passed them on.
+            tags::strip(&mut stored.answer);
+        }
+        Ok(stored)
     }
 
     /// What the response takes in memory beside its encoded form, in bytes: the header maps,

@@ -3,34 +3,59 @@
 mod cache_tags;
 mod field;
 
-use http::Response;
+use http::{HeaderMap, Response};
+
+use crate::{TagStamp, cache::Collected};
 
 pub use cache_tags::CacheTags;
 pub use field::TagField;
-
-/// The most tags of a response that is stored, and the longest one.
-const MAX_TAGS: usize = 64;
-const MAX_LEN: usize = 256;
+pub(super) use field::strip;
 
 /// Takes the tags out of the fields of a response; those of [`CacheTags`] are among them. Where they are passed on, all
 /// of them are in the one field for that afterwards.
 pub(super) fn of<R>(response: &mut Response<R>, passed: Option<TagField>) -> CacheTags {
-    let mut tags = field::take(response.headers_mut());
-    if let Some(more) = response.extensions().get::<CacheTags>() {
-        tags.extend(more.iter());
-    }
+    let tags = take(response);
     if let Some(field) = passed {
         field.write(&tags, response.headers_mut());
     }
     tags
 }
 
+/// [`of`] for a response that its handler made of what was collected.
+pub(super) fn of_made<R>(
+    response: &mut Response<R>,
+    passed: Option<TagField>,
+    collected: Option<&Collected>,
+) -> CacheTags {
+    let tags = take(response);
+    if let Some(field) = passed {
+        let stamps = collected.and_then(Collected::stamps).unwrap_or_default();
+        field.write(&with(&tags, &stamps), response.headers_mut());
+    }
+    tags
+}
+
+/// The tags, and the names of others.
+pub(super) fn with(tags: &CacheTags, stamps: &[TagStamp]) -> CacheTags {
+    let mut all = tags.clone();
+    all.extend(stamps.iter().map(TagStamp::tag));
+    all
+}
+
+fn take<R>(response: &mut Response<R>) -> CacheTags {
+    let mut tags = field::take(response.headers_mut());
+    if let Some(more) = response.extensions().get::<CacheTags>() {
+        tags.extend(more.iter());
+    }
+    tags
+}
+
+/// The tags that the fields of a request to purge name; `None` where there are no such fields.
+pub(super) fn to_purge(request: &HeaderMap) -> Option<CacheTags> {
+    field::is_there(request).then(|| field::read(request))
+}
+
 /// [`of`] for a response that is not stored.
 pub(super) fn pass_on<R>(response: &mut Response<R>, passed: Option<TagField>) {
     let _ = of(response, passed);
-}
-
-/// Whether a response with these tags could be purged by each of them.
-pub(super) fn are_within_limits(tags: &CacheTags) -> bool {
-    tags.iter().len() <= MAX_TAGS && tags.iter().all(|tag| tag.len() <= MAX_LEN)
 }

@@ -19,6 +19,7 @@ use super::{
     invalidation::{Target, invalidates},
     key::{self, Host},
     layer::Config,
+    lookup,
     patience::Patience,
     place::{Offer, Refused},
     status::{Forward, Outcome},
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     Key, Timestamp,
-    cache::{Event, Load},
+    cache::{Collected, Event, Load},
 };
 
 /// The URI of a request, kept while the request is with the inner service.
@@ -119,14 +120,23 @@ where
     let origin = Origin::of(&request);
     let speaks_for_gets = method == Method::POST && !is_ambiguous(&request);
     let client = speaks_for_gets.then(|| request.headers().clone());
-    Inside::mark(request.extensions_mut(), &config.cache);
     // Begun before the call, so that a change by somebody else meanwhile keeps this answer from being stored. Where that
     // would take a lease, which this request's own invalidation ends, the answer is not stored.
     let may_keep = client.is_some() && !config.cache.capabilities().leases;
+    let extensions = request.extensions_mut();
+    let collected = match may_keep {
+        true => Inside::mark_collecting(extensions, &config),
+        false => {
+            Inside::mark(extensions, &config.cache);
+            None
+        }
+    };
     let load = match origin.as_ref().filter(|_| may_keep) {
         Some(origin) => {
             let generations = &config.cache.shared().generations;
-            Some(generations.begin(&origin.own_key(&config)).await)
+            let mut load = generations.begin(&origin.own_key(&config)).await;
+            load.see_tags(lookup::see_tags(&config).await);
+            Some(load)
         }
         None => None,
     };
@@ -139,7 +149,7 @@ where
     };
     let sent = Timestamp::now();
     let mut response = Call::new(inner, request).await?;
-    let tags = tags::of(&mut response, config.pass_tags);
+    let tags = tags::of_made(&mut response, config.rules.pass_tags, collected.as_deref());
     let times = Times {
         request: sent,
         response: Timestamp::now(),
@@ -166,6 +176,7 @@ where
             let answer = Answer {
                 parts: &parts,
                 tags: &tags,
+                collected: collected.as_ref(),
                 size: body.size_hint(),
                 times,
             };
@@ -188,6 +199,7 @@ where
 struct Answer<'a> {
     parts: &'a Parts,
     tags: &'a CacheTags,
+    collected: Option<&'a Arc<Collected>>,
     size: SizeHint,
     times: Times,
 }
@@ -207,6 +219,8 @@ async fn keep_for_get(
         base: &base,
         method: &Method::POST,
         tags: answer.tags,
+        collected: answer.collected,
+        was_made_of: &[],
         client,
         facts: asked.facts(),
         status: answer.parts.status,

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Cache, Entry, Key, Reason, Timestamp,
-    cache::{Event, Joined, Leader},
+    cache::{Collected, Event, Joined, Leader},
 };
 
 /// In the extensions of a request on its way to the inner service: a layer of this cache is around it already.
@@ -39,8 +39,26 @@ pub(super) struct Inside(usize);
 impl Inside {
     /// Gives the handlers their cache, and tells further layers of the same cache to keep out.
     pub(super) fn mark(extensions: &mut Extensions, cache: &Cache) {
-        extensions.insert(cache.clone());
+        Self::give(extensions, cache.clone());
+    }
+
+    /// [`mark`](Self::mark) where the response is to carry the tags of what its handler reads.
+    pub(super) fn mark_collecting(
+        extensions: &mut Extensions,
+        config: &Config,
+    ) -> Option<Arc<Collected>> {
+        if !config.carry_tags {
+            Self::mark(extensions, &config.cache);
+            return None;
+        }
+        let (cache, collected) = config.cache.collecting();
+        Self::give(extensions, cache);
+        Some(collected)
+    }
+
+    fn give(extensions: &mut Extensions, cache: Cache) {
         extensions.insert(Self(cache.address()));
+        extensions.insert(cache);
     }
 
     pub(super) fn is_same(extensions: &Extensions, cache: &Cache) -> bool {
@@ -210,7 +228,7 @@ where
         let Some(stored) = lookup::response(&self.config, entry) else {
             return Weighed::Forward(Reason::Damaged);
         };
-        let policy = lookup::policy(stored, variant.as_ref(), now);
+        let policy = lookup::policy(entry, stored, variant.as_ref(), now);
         if policy.is_implied() && self.asked.is_personal() {
             return Weighed::ForwardAlone;
         }

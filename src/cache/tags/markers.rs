@@ -1,5 +1,7 @@
 //! Whether an entry has ended by its tags.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 
 use super::super::Cache;
@@ -43,18 +45,20 @@ pub(super) fn read_ids(entry: &Entry) -> Option<[u8; 16]> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     Live,
-    Outdated,
+    /// Since that time at the latest.
+    Outdated(Reverse<Timestamp>),
     Ended,
 }
 
 impl Standing {
     pub(super) fn of(stamp: &TagStamp, marker: Option<&Entry>) -> Self {
-        let Some(ids) = marker.and_then(read_ids) else {
+        let Some((marker, ids)) = marker.and_then(|marker| Some((marker, read_ids(marker)?)))
+        else {
             return Self::Ended;
         };
         match stamp.ids() {
             seen if *seen == ids => Self::Live,
-            seen if seen[..8] == ids[..8] => Self::Outdated,
+            seen if seen[..8] == ids[..8] => Self::Outdated(Reverse(marker.created_at())),
             _ => Self::Ended,
         }
     }
@@ -138,7 +142,7 @@ impl Cache {
                 self.collect(&entry);
                 Some(entry)
             }
-            Standing::Outdated => Some(entry.outdated()),
+            Standing::Outdated(Reverse(since)) => Some(entry.outdated(since)),
             Standing::Ended => None,
         }
     }

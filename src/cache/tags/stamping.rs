@@ -60,11 +60,17 @@ impl Stamped {
 impl Cache {
     /// The markers of tags, each once.
     pub(crate) fn tags(&self, names: &[impl AsRef<[u8]>]) -> Result<Tags> {
-        if names.is_empty() {
+        self.tags_and(names, &[])
+    }
+
+    /// [`tags`](Self::tags) with those of what is there already, whose ids will be looked up anew.
+    pub(crate) fn tags_and(&self, names: &[impl AsRef<[u8]>], others: &[TagStamp]) -> Result<Tags> {
+        if names.is_empty() && others.is_empty() {
             return Ok(Tags::default());
         }
         let markers = names.iter().map(|name| self.marker(name.as_ref()));
-        let mut markers = markers.collect::<Result<Vec<_>>>()?;
+        let others = others.iter().map(|stamp| Ok(stamp.marker().clone()));
+        let mut markers = markers.chain(others).collect::<Result<Vec<_>>>()?;
         markers.sort_unstable();
         markers.dedup();
         if markers.len() > Entry::MAX_TAGS {

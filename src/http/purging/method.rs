@@ -6,12 +6,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header::CONTENT_LENGTH, request::Parts};
 
 use crate::{
-    Key, Result,
+    ErrorKind, Key, Result,
     http::{
         body::CacheBody,
         key::{self, Host},
         layer::Config,
         status::CACHE_STATUS,
+        tags,
         telling::{Decision, decided},
         text::trim,
     },
@@ -51,6 +52,16 @@ async fn purge(config: &Config, request: &Parts) -> (StatusCode, &'static str) {
     let Some(is_soft) = is_soft(&request.headers) else {
         return (StatusCode::BAD_REQUEST, "purge-mode");
     };
+    if let Some(tags) = tags::to_purge(&request.headers) {
+        return match config.cache.purge_tags(&tags, is_soft).await {
+            _ if tags.iter().len() == 0 => (StatusCode::BAD_REQUEST, "tags"),
+            Err(error) if error.kind() == ErrorKind::InvalidTag => {
+                (StatusCode::BAD_REQUEST, "tags")
+            }
+            // Nobody knows how much has a tag.
+            purged => told(purged.map(|()| 1), is_soft),
+        };
+    }
     let Some(keys) = target(config, request) else {
         return (StatusCode::BAD_REQUEST, "host");
     };

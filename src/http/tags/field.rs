@@ -49,8 +49,8 @@ impl TagField {
         tag.iter().all(is_fine) && text::trim(tag).len() == tag.len()
     }
 
-    /// Adds the field to a response that has none of it.
-    pub(super) fn write(self, tags: &CacheTags, headers: &mut HeaderMap) {
+    /// Writes the field, in place of one that is there.
+    pub(in crate::http) fn write(self, tags: &CacheTags, headers: &mut HeaderMap) {
         let said: Vec<_> = tags.iter().filter(|tag| self.can_say(tag)).collect();
         if said.is_empty() || headers.len() >= MAX_FIELDS {
             return;
@@ -65,12 +65,21 @@ impl TagField {
 /// Takes both fields out of a response.
 pub(super) fn take(headers: &mut HeaderMap) -> CacheTags {
     let mut tags = CacheTags::default();
-    if headers.contains_key(CACHE_TAG) || headers.contains_key(SURROGATE_KEY) {
+    if is_there(headers) {
         tags = read(headers);
-        headers.remove(CACHE_TAG);
-        headers.remove(SURROGATE_KEY);
+        strip(headers);
     }
     tags
+}
+
+/// Removes both fields.
+pub(in crate::http) fn strip(headers: &mut HeaderMap) {
+    headers.remove(CACHE_TAG);
+    headers.remove(SURROGATE_KEY);
+}
+
+pub(super) fn is_there(headers: &HeaderMap) -> bool {
+    headers.contains_key(CACHE_TAG) || headers.contains_key(SURROGATE_KEY)
 }
 
 /// The tags of both fields; several lines of one are one list.
