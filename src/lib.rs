@@ -2,6 +2,7 @@
 //! [`CacheLayer`]: crate::CacheLayer
 //! [`CacheLayer::default_ttl`]: crate::CacheLayer::default_ttl
 //! [`Cache`]: crate::Cache
+//! [`CacheTags`]: crate::CacheTags
 //! [`Settings`]: crate::Settings
 //! [`Memory`]: crate::Memory
 //! [`Null`]: crate::Null

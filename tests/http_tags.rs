@@ -577,3 +577,29 @@ async fn tags_are_purged_by_the_method() {
     }
     assert!(is_there(&app, "/").await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_brings_a_response_up_to_date_keeps_its_tags() {
+    let app = App::new(Origin::now(|call| {
+        let line = if call.request.method == "HEAD" {
+            "head"
+        } else {
+            "get"
+        };
+        let fields = [
+            ("cache-control", "max-age=60"),
+            ("etag", "\"1\""),
+            ("content-length", "1"),
+            ("cache-tag", line),
+        ];
+        answer(200, &fields, if line == "get" { "1" } else { "" })
+    }));
+    for tag in ["get", "head"] {
+        app.get("/").await;
+        app.cache.expire_tag("get").await.unwrap();
+        app.send("HEAD", "/", &[]).await;
+        assert!(is_there(&app, "/").await);
+        app.cache.invalidate_tag(tag).await.unwrap();
+        assert!(!is_there(&app, "/").await, "{tag}");
+    }
+}

@@ -31,7 +31,7 @@ use super::{
     work::Stale,
 };
 use crate::{
-    Key, Reason,
+    Entry, Key, Reason,
     cache::{Collected, Event, Leader, Load},
 };
 
@@ -128,6 +128,22 @@ impl Answered {
         }
     }
 
+    /// The stored response with fields that were brought up to date. It keeps its tags beside those that came: nothing
+    /// says which of them the body has become independent of.
+    fn offer_anew<'a>(&'a self, status: StatusCode, headers: &'a mut HeaderMap) -> Offer<'a> {
+        let entry = self.stale.as_ref().map(|(entry, _)| entry);
+        let was_made_of = entry.map_or(&[][..], Entry::tags);
+        if let Some(field) = self.config.rules.pass_tags {
+            let collected = self.collected.as_ref().and_then(|all| all.stamps());
+            let tags = tags::with(&self.tags, &collected.unwrap_or_default());
+            field.write(&tags::with(&tags, was_made_of), headers);
+        }
+        Offer {
+            was_made_of,
+            ..self.offer(status, headers)
+        }
+    }
+
     fn telling(&self, status: Option<u16>, stored: bool, detail: Option<Reason>) -> Telling {
         Telling {
             outcome: Outcome::answered(Forward::of(self.why), status, stored),
@@ -150,20 +166,7 @@ impl Answered {
         self.config.cache.count(Event::HttpRevalidated);
         let mut headers = stored.head.headers.clone();
         fields::freshen(&mut headers, from_304);
-        // Nothing says which of its tags the body has become independent of.
-        let was_made_of = self
-            .stale
-            .as_ref()
-            .map_or(&[][..], |(entry, _)| entry.tags());
-        if let Some(field) = self.config.rules.pass_tags {
-            let collected = self.collected.as_ref().and_then(|all| all.stamps());
-            let tags = tags::with(&self.tags, &collected.unwrap_or_default());
-            field.write(&tags::with(&tags, was_made_of), &mut headers);
-        }
-        let offer = Offer {
-            was_made_of,
-            ..self.offer(stored.head.status, &headers)
-        };
+        let offer = self.offer_anew(stored.head.status, &mut headers);
         let (kept, detail) = match offer.place(load, leader).await {
             Ok(commit) => {
                 commit.store(vec![stored.body.clone()], None);
@@ -323,7 +326,7 @@ impl Answered {
         }
         let mut headers = head.headers.clone();
         fields::freshen(&mut headers, from_head);
-        let offer = self.offer(head.status, &headers);
+        let offer = self.offer_anew(head.status, &mut headers);
         match offer.place(load, None).await {
             Ok(commit) => {
                 commit.store(vec![stored.body.clone()], None);
