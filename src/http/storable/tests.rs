@@ -39,6 +39,7 @@ const fn get(status: u16) -> Case {
             cdn: false,
         },
         generate_etags: false,
+        pass_tags: None,
     };
     Case {
         method: Method::GET,
