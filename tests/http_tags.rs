@@ -40,7 +40,7 @@ async fn clients_see_no_tags() {
         ("POST", &[]),
     ] {
         let answer = app.send(method, "/", fields).await;
-        assert_eq!(answer.status, 200);
+        assert!(answer.status < 300);
         assert!(!sees_tags(&answer), "{method} {fields:?} {}", answer.told());
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CodecId, Entry, Key, KeyRef, Peek, Result, Timestamp,
-    backend::join,
+    backend::join::join,
     cache::{Load, Seen},
 };
 
