@@ -28,6 +28,7 @@ mod layer;
 mod lookup;
 mod patience;
 mod place;
+mod policies;
 mod policy;
 #[cfg(feature = "compression")]
 mod precompress;
@@ -56,6 +57,7 @@ pub use body::CacheBody;
 pub use cache_control::CacheControl;
 pub use future::ResponseFuture;
 pub use layer::CacheLayer;
+pub use policies::{CachePolicy, Policies, PoliciesBuilder, QueryKey};
 pub use policy::SetCookie;
 #[cfg(feature = "compression")]
 pub use precompress::Coding;

@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{StatusCode, header::CACHE_CONTROL, request::Parts};
 
-use crate::{Cache, CacheControl, CacheTags};
+use crate::{Cache, CacheControl, CachePolicy, CacheTags};
 
 /// Gives a handler the cache of the [`CacheLayer`](crate::CacheLayer) around it, whatever the state of the router is.
 ///
@@ -71,6 +71,16 @@ impl IntoResponseParts for CacheTags {
     fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
         let tags = parts.extensions_mut().get_or_insert_default::<Self>();
         tags.extend(self.iter());
+        Ok(parts)
+    }
+}
+
+/// Puts the policy into the response's extensions: `(CachePolicy::new().ttl(minute), Json(item))`.
+impl IntoResponseParts for CachePolicy {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
+        parts.extensions_mut().insert(self);
         Ok(parts)
     }
 }

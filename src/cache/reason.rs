@@ -45,6 +45,12 @@ reasons! {
     Method => "method",
     /// Not looked up and not stored: the request says `no-store` (RFC 9111 §5.2.1.5).
     RequestNoStore => "request-no-store",
+    /// Not looked up: `CachePolicy::unless` picked the request.
+    Unless => "unless",
+    /// Not looked up: the request lacks an extension that its policy keys by.
+    NoKeyPart => "no-key-part",
+    /// Not looked up: nobody is named by the extension that a policy for each user goes by.
+    NoIdentity => "no-identity",
 
     /// Not reused: nothing is stored for the URI.
     NothingStored => "nothing-stored",
@@ -62,6 +68,10 @@ reasons! {
     RequestMinFresh => "request-min-fresh",
     /// Not reused: the request has credentials, and the stored response does not say that it is for everyone.
     Personal => "personal",
+    /// Not reused: what is stored for the URI was stored under other key parts, by another policy.
+    OtherPolicy => "other-policy",
+    /// Not reused: `CachePolicy::force_update` picked the request.
+    ForceUpdate => "force-update",
     /// Not reused: the stored bytes could not be read.
     Damaged => "damaged",
     /// Not reused: the layer is in shadow mode, and the store would have answered.
@@ -96,6 +106,16 @@ reasons! {
     Credentials => "credentials",
     /// Not stored: the response is stale when it comes, and cannot be validated.
     NoFreshness => "no-freshness",
+    /// Not looked up or not stored: a `CachePolicy` says `no_store`.
+    PolicyNoStore => "policy-no-store",
+    /// Not stored: `CachePolicy::store_if` did not pick the response.
+    StoreIf => "store-if",
+    /// Not stored: the handler's `CachePolicy` says what can only be said before a request is looked up.
+    PolicyTooLate => "policy-too-late",
+    /// Not stored: the handler's `CachePolicy` contradicts itself.
+    PolicyInvalid => "policy-invalid",
+    /// Not stored: a layer of the same cache further in has a policy for the response, and this one has not.
+    PolicyInside => "policy-inside",
     /// Not stored: the body is larger than the layer or the backend takes.
     TooLarge => "too-large",
     /// Not stored: the response has more fields than a header map takes.

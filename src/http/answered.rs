@@ -22,9 +22,11 @@ use super::{
     lookup,
     patience::Patience,
     place::{Lasts, Offer, Refused},
+    policies::{self, FromInside, Met, Policy, Said, UNKEYED},
     range::{self, ContentRange, RangeField},
     reuse::serve_on_error,
     status::{Forward, Outcome},
+    storable::RequestFacts,
     stored::StoredResponse,
     tags::{self, CacheTags},
     telling::explained,
@@ -54,6 +56,8 @@ pub(super) struct Answered {
     pub(super) evaluate: bool,
     /// The inner service was asked for ranges.
     pub(super) saw_range: bool,
+    /// What the policy of the route makes of the request, where there is one.
+    pub(super) met: Option<Met>,
     pub(super) patience: Patience,
     /// What the handler named.
     pub(super) tags: CacheTags,
@@ -109,7 +113,8 @@ impl Answered {
         )
     }
 
-    fn offer<'a>(&'a self, status: StatusCode, headers: &'a HeaderMap) -> Offer<'a> {
+    /// `said` is what policies say of the response.
+    fn offer<'a>(&'a self, status: StatusCode, headers: &'a HeaderMap, said: Said) -> Offer<'a> {
         Offer {
             config: &self.config,
             base: &self.base,
@@ -118,19 +123,30 @@ impl Answered {
             collected: self.collected.as_ref(),
             was_made_of: &[],
             client: &self.client,
-            facts: self.asked.facts(),
+            facts: RequestFacts {
+                said,
+                ..self.asked.facts()
+            },
             status,
             headers,
             times: self.times,
             patience: &self.patience,
             stale: self.stale.as_ref(),
             route: self.route.as_ref(),
+            policy: self.policy(),
+            keyed: self.met.as_ref().map_or(&UNKEYED, |met| &met.keyed),
+            refusal: None,
         }
     }
 
-    /// The stored response with fields that were brought up to date. It keeps its tags beside those that came: nothing
-    /// says which of them the body has become independent of.
-    fn offer_anew<'a>(&'a self, status: StatusCode, headers: &'a mut HeaderMap) -> Offer<'a> {
+    /// The stored response with fields that an answer without a body brought up to date. It keeps its tags beside those
+    /// that came: nothing says which of them the body has become independent of.
+    fn offer_anew<'a>(
+        &'a self,
+        stored: &StoredResponse,
+        headers: &'a mut HeaderMap,
+        answer: &Parts,
+    ) -> Offer<'a> {
         let entry = self.stale.as_ref().map(|(entry, _)| entry);
         let was_made_of = entry.map_or(&[][..], Entry::tags);
         if let Some(field) = self.config.rules.pass_tags {
@@ -138,10 +154,23 @@ impl Answered {
             let tags = tags::with(&self.tags, &collected.unwrap_or_default());
             field.write(&tags::with(&tags, was_made_of), headers);
         }
+        let status = stored.head.status;
+        let handler = answer.extensions.get();
+        let mut said = policies::said(self.policy(), handler, status);
+        if said.lifetime.is_none() {
+            // What the handler said by a policy when it made the response holds for it still.
+            let before = stored.head.facts.said;
+            (said.lifetime, said.overrides) = (before.lifetime, before.overrides);
+        }
         Offer {
             was_made_of,
-            ..self.offer(status, headers)
+            refusal: policies::refusal(None, handler, answer),
+            ..self.offer(status, headers, said)
         }
+    }
+
+    fn policy(&self) -> Option<&Policy> {
+        self.met.as_ref().map(|met| &*met.policy)
     }
 
     fn telling(&self, status: Option<u16>, stored: bool, detail: Option<Reason>) -> Telling {
@@ -155,18 +184,19 @@ impl Answered {
     /// A 304 to the cache's own question: the stored response is brought up to date and answers (RFC 9111 §4.3.4).
     pub(super) async fn validated<R>(
         &self,
-        from_304: &HeaderMap,
+        from_304: &Parts,
         load: Load,
         leader: Option<Leader<Landing>>,
     ) -> Response<CacheBody<R>> {
-        let is_about = |stored: &&StoredResponse| fields::is_about(&stored.head.headers, from_304);
+        let is_about =
+            |stored: &&StoredResponse| fields::is_about(&stored.head.headers, &from_304.headers);
         let Some(stored) = self.stored().filter(is_about) else {
             return self.contradicted();
         };
         self.config.cache.count(Event::HttpRevalidated);
         let mut headers = stored.head.headers.clone();
-        fields::freshen(&mut headers, from_304);
-        let offer = self.offer_anew(stored.head.status, &mut headers);
+        fields::freshen(&mut headers, &from_304.headers);
+        let offer = self.offer_anew(stored, &mut headers, from_304);
         let (kept, detail) = match offer.place(load, leader).await {
             Ok(commit) => {
                 commit.store(vec![stored.body.clone()], None);
@@ -209,7 +239,7 @@ impl Answered {
     {
         let (mut parts, body) = response.into_parts();
         if self.asked.is_head {
-            let updated = self.heard_by_head(parts.status, &parts.headers, load).await;
+            let updated = self.heard_by_head(&parts, load).await;
             let telling = self.telling(None, updated, None);
             telling.append(&self.config, &mut parts.headers);
             return Response::from_parts(parts, CacheBody::pass(body));
@@ -219,15 +249,21 @@ impl Answered {
         let (came, received) = (parts.status, self.times.response);
         let not_modified = self.evaluate
             && conditional::not_modified(&self.client, parts.status, &parts.headers, received);
+        let policy = self.policy();
+        let handler = parts.extensions.get();
+        let inner: Option<&FromInside> = parts.extensions.get();
+        let said = policies::said(policy, handler, parts.status);
+        let refusal = policies::refusal(policy, handler, &parts);
+        let offer = Offer {
+            refusal: refusal.or(inner.map(|_| Reason::PolicyInside)),
+            ..self.offer(parts.status, &parts.headers, said)
+        };
         let placed = match self.is_of_ranges(parts.status) {
             Some(reason) => {
                 announce(leader.as_ref(), Landing::Unshared);
                 Err(Refused::once(reason))
             }
-            None => {
-                let offer = self.offer(parts.status, &parts.headers);
-                offer.place_body(body.size_hint(), load, leader).await
-            }
+            None => offer.place_body(body.size_hint(), load, leader).await,
         };
         let is_placed = placed.is_ok();
         let mut ranges = None;
@@ -311,12 +347,12 @@ impl Answered {
 
     /// Brings the stored response up to date from the answer to a HEAD, or ends it, as that says (RFC 9111 §4.3.5); tells
     /// whether it did the former.
-    async fn heard_by_head(&self, status: StatusCode, from_head: &HeaderMap, load: Load) -> bool {
-        let Some(stored) = self.stored().filter(|_| status == StatusCode::OK) else {
+    async fn heard_by_head(&self, from_head: &Parts, load: Load) -> bool {
+        let Some(stored) = self.stored().filter(|_| from_head.status == StatusCode::OK) else {
             return false;
         };
         let head = &stored.head;
-        match fields::by_head(&head.headers, stored.body.len(), from_head) {
+        match fields::by_head(&head.headers, stored.body.len(), &from_head.headers) {
             ByHead::Current if head.status == StatusCode::OK => {}
             ByHead::Unknown => return false,
             ByHead::Current | ByHead::Outdated => {
@@ -325,8 +361,8 @@ impl Answered {
             }
         }
         let mut headers = head.headers.clone();
-        fields::freshen(&mut headers, from_head);
-        let offer = self.offer_anew(head.status, &mut headers);
+        fields::freshen(&mut headers, &from_head.headers);
+        let offer = self.offer_anew(stored, &mut headers, from_head);
         match offer.place(load, None).await {
             Ok(commit) => {
                 commit.store(vec![stored.body.clone()], None);
@@ -360,6 +396,17 @@ impl Answered {
         self.config.cache.count(Event::HttpRefused);
         explained(&self.config, self.route.as_deref(), refused.reason);
         let route = self.route.as_deref().unwrap_or_default();
+        if matches!(
+            refused.reason,
+            Reason::PolicyTooLate | Reason::PolicyInvalid | Reason::PolicyInside
+        ) && self.config.policy_routes.is_first(route)
+        {
+            tracing::warn!(
+                route,
+                reason = refused.reason.as_str(),
+                "a CachePolicy in a response was not followed, and the response not stored: see larder::Reason"
+            );
+        }
         if refused.reason == Reason::SetCookie && self.config.cookie_routes.is_first(route) {
             tracing::info!(
                 route,

@@ -7,6 +7,7 @@ use super::precompress::Coding;
 use super::{
     directives::RequestDirectives,
     key::{self, Host},
+    policies::Said,
     range::RangeField,
     storable::RequestFacts,
 };
@@ -106,6 +107,7 @@ impl Asked {
             cookie: self.cookie,
             no_store: self.directives.no_store,
             is_ambiguous: self.is_ambiguous,
+            said: Said::NONE,
         }
     }
 }

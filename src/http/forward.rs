@@ -95,6 +95,7 @@ where
             route,
             evaluate,
             saw_range,
+            met: self.met,
             patience: self.patience,
             tags,
             collected,
@@ -113,7 +114,8 @@ where
                 }
             }
             Ok(response) if is_validating && response.status() == StatusCode::NOT_MODIFIED => {
-                Ok(answered.validated(response.headers(), load, leader).await)
+                let (from_304, _) = response.into_parts();
+                Ok(answered.validated(&from_304, load, leader).await)
             }
             Ok(response) => Ok(answered.arrived(response, load, leader).await),
         }
@@ -127,6 +129,8 @@ where
         }
         let headers = self.request.headers_mut();
         let stored = stale.and_then(|(entry, _)| lookup::response(&self.config, entry));
+        // Who asks for it anew wants no word that it is still good.
+        let stored = stored.filter(|_| self.met.as_ref().is_none_or(|met| !met.forced));
         if let Some(stored) = stored {
             let validates = conditional::revalidation_headers(&stored.head.headers, headers);
             return (validates, self.asked.conditional);

@@ -61,11 +61,19 @@ impl ResponsePolicy {
             .valid()
             .unwrap_or(received);
         let explicit = explicit_lifetime(headers, directives, date, received);
+        let given = request.said.lifetime;
         let implied = || match may_imply_freshness(request, headers, directives) {
-            true => implied_lifetime(status, headers, directives, date, rules),
+            true => {
+                given.unwrap_or_else(|| implied_lifetime(status, headers, directives, date, rules))
+            }
             false => Duration::ZERO,
         };
-        let lifetime = explicit.unwrap_or_else(implied).min(seconds(MAX_SECONDS));
+        let lifetime = match (explicit, given) {
+            (Some(_), Some(given)) if request.said.overrides => given,
+            (Some(explicit), _) => explicit,
+            (None, _) => implied(),
+        };
+        let lifetime = lifetime.min(seconds(MAX_SECONDS));
         let initial_age = millis(initial_age(headers, date, times));
         Self {
             fresh_until: minus(received + lifetime, initial_age),

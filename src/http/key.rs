@@ -1,7 +1,10 @@
 //! The cache key of a request: scheme, authority, path and query (RFC 9111 §2).
 
+use std::sync::Arc;
+
 use http::{Extensions, HeaderMap, HeaderValue, Uri, Version, header::HOST, uri::Authority};
 
+use super::policies::{Policies, Policy};
 use crate::key::{KeyBuf, KeyHead};
 
 /// The key of the effective request URI, or `None` where it cannot be told: several `Host` fields, one that is no
@@ -9,28 +12,38 @@ use crate::key::{KeyBuf, KeyHead};
 ///
 /// The authority is the URI's own where it has one, as in absolute form and HTTP/2, else `Host`; lower-cased, and without
 /// the port that its scheme has by default (RFC 9110 §4.2.3).
-pub(super) fn base(
+pub(super) fn base<'p>(
     head: &KeyHead,
+    policies: Option<&'p Policies>,
     uri: &Uri,
     host: Host<'_>,
     extensions: &Extensions,
-) -> Option<KeyBuf> {
+) -> Option<Keyed<'p>> {
     let uri = original_uri(extensions).unwrap_or(uri);
     if !agrees(uri, host) {
         return None;
     }
     let authority = authority(uri, host)?;
     let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
-    Some(of(head, uri.scheme_str(), authority, path_and_query))
+    let scheme = uri.scheme_str();
+    Some(of(head, policies, scheme, authority, path_and_query))
 }
 
-/// The key of a URI of the same origin as a request's, for invalidation.
-pub(super) fn of(
+/// The key of a URI, and the policy of its route.
+pub(super) struct Keyed<'p> {
+    pub(super) key: KeyBuf,
+    pub(super) policy: Option<&'p Arc<Policy>>,
+}
+
+/// The key of a URI in its parts. Every key of a URI is made here, so that whoever invalidates means the same as whoever
+/// stores.
+pub(super) fn of<'p>(
     head: &KeyHead,
+    policies: Option<&'p Policies>,
     scheme: Option<&str>,
     authority: &[u8],
     path_and_query: &str,
-) -> KeyBuf {
+) -> Keyed<'p> {
     let scheme = scheme.unwrap_or("http");
     let mut key = head.start();
     match scheme {
@@ -45,8 +58,30 @@ pub(super) fn of(
     if !path_and_query.starts_with(['/', '*']) {
         key.push(b"/");
     }
-    key.push(path_and_query.as_bytes());
-    key
+    let policy = policies.and_then(|policies| push_by_policy(policies, path_and_query, &mut key));
+    if policy.is_none() {
+        key.push(path_and_query.as_bytes());
+    }
+    Keyed { key, policy }
+}
+
+/// Writes path and query as the policy of the route has them; nothing where there is none.
+fn push_by_policy<'p>(
+    policies: &'p Policies,
+    path_and_query: &str,
+    key: &mut KeyBuf,
+) -> Option<&'p Arc<Policy>> {
+    let end = path_and_query.find('?').unwrap_or(path_and_query.len());
+    let (path, query) = path_and_query.split_at(end);
+    let policy = policies.find(if path.is_empty() { "/" } else { path })?;
+    key.push(path.as_bytes());
+    if let Some(query) = query.strip_prefix('?') {
+        let rule = &policy.parts.query;
+        if rule.write(query, |part| key.push(part.as_bytes())) {
+            policy.tell_of_query();
+        }
+    }
+    Some(policy)
 }
 
 /// What a request has in `Host`.
@@ -188,7 +223,7 @@ mod tests {
         }
         let head = KeyHead::new("t", KeySpace::Response, None);
         let host = Host::read(request.headers());
-        let key = base(&head, request.uri(), host, request.extensions())?;
+        let key = base(&head, None, request.uri(), host, request.extensions())?.key;
         Some(String::from_utf8_lossy(key.as_key_ref().name()).into_owned())
     }
 

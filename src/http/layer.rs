@@ -12,6 +12,7 @@ use super::precompress::{Coding, Precompress};
 use super::{
     directives::Targets,
     languages::Languages,
+    policies::{CachePolicy, Policies},
     policy::{Rules, SetCookie},
     purging::Authoriser,
     service::CacheService,
@@ -21,7 +22,7 @@ use super::{
     telling::OncePerRoute,
     unshared::Unshared,
 };
-use crate::{Cache, Result};
+use crate::{Cache, Error, ErrorKind, Result};
 
 /// Makes a router, or any tower service, a correct shared HTTP cache (RFC 9111), and provides [`Cache`] to its handlers.
 ///
@@ -68,6 +69,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) struct Config {
     pub(super) cache: Cache,
     pub(super) rules: Rules,
+    pub(super) policies: Option<Policies>,
     pub(super) shadow: Option<Shadow>,
     #[cfg(feature = "compression")]
     pub(super) precompress: Precompress,
@@ -88,6 +90,8 @@ pub(super) struct Config {
     pub(super) has_tags: Arc<AtomicBool>,
     /// Routes whose `Set-Cookie` kept a response from being stored, for the log to say it once.
     pub(super) cookie_routes: Arc<OncePerRoute>,
+    /// Routes that are told in the log to have a policy which cannot be followed.
+    pub(super) policy_routes: Arc<OncePerRoute>,
     /// URIs whose responses were not to be shared lately, so that requests for them do not wait for each other.
     pub(super) unshared: Arc<Unshared>,
     /// URIs whose handlers lately gave something else than a part to a request for ranges.
@@ -100,6 +104,7 @@ impl CacheLayer {
         Self(Arc::new(Config {
             cache,
             rules: Rules::default(),
+            policies: None,
             shadow: None,
             #[cfg(feature = "compression")]
             precompress: Precompress::default(),
@@ -115,6 +120,7 @@ impl CacheLayer {
             carry_tags: true,
             has_tags: Arc::default(),
             cookie_routes: Arc::default(),
+            policy_routes: Arc::default(),
             unshared: Arc::default(),
             unranged: Arc::default(),
         }))
@@ -141,6 +147,46 @@ impl CacheLayer {
     /// ```
     pub fn default_ttl(self, ttl: Duration) -> Self {
         self.change(|config| config.rules.default_ttl = Some(ttl))
+    }
+
+    /// Caches everything in the layer by one policy: on one `MethodRouter`, say.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) with everything in the policy that contradicts itself, this
+    /// layer or its cache, and where the layer has policies already. Say the rest of the layer first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder::{Cache, CacheLayer, CachePolicy};
+    ///
+    /// # fn main() -> larder::Result<()> {
+    /// let policy = CachePolicy::new().ttl(Duration::from_secs(60)).ignore_cookies();
+    /// let layer = CacheLayer::new(Cache::memory()).policy(policy)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn policy(self, policy: CachePolicy) -> Result<Self> {
+        self.policies(Policies::builder().others(policy).build()?)
+    }
+
+    /// Caches each route by its policy.
+    ///
+    /// A layer of the same cache further in does nothing, with policies or without: give them to the outermost.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) with everything in the policies that contradicts this layer or
+    /// its cache, and where the layer has policies already. Say the rest of the layer first.
+    pub fn policies(self, policies: Policies) -> Result<Self> {
+        if self.0.policies.is_some() {
+            let message = "the layer has policies already; say them all in one `Policies`";
+            return Err(Error::new(ErrorKind::Settings, message));
+        }
+        policies.check(&self.0.cache, self.0.rules.set_cookie)?;
+        Ok(self.change(|config| config.policies = Some(policies)))
     }
 
     /// Whether `Last-Modified` makes a response fresh for a tenth of its age, at most a day, when nothing else does
@@ -461,6 +507,7 @@ impl fmt::Debug for CacheLayer {
         f.debug_struct("CacheLayer")
             .field("cache", &self.0.cache)
             .field("rules", &self.0.rules)
+            .field("policies", &self.0.policies)
             .field("max_body_bytes", &self.0.max_body)
             .field("max_variants", &self.0.max_variants)
             .field("follower_wait", &self.0.follower_wait)

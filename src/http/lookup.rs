@@ -2,14 +2,12 @@
 
 use std::{borrow::Cow, sync::atomic::Ordering};
 
-use http::HeaderMap;
-
 use super::{
     freshness::ResponsePolicy,
     layer::Config,
     patience::Patience,
     stored::StoredResponse,
-    variants::{self, Chosen, Id, Variant, VariantRecord},
+    variants::{self, Chosen, Id, Selector, Variant, VariantRecord},
 };
 use crate::{
     CodecId, Entry, Key, KeyRef, Peek, Result, Timestamp,
@@ -32,12 +30,12 @@ pub(super) enum Looked {
     Unreachable,
 }
 
-/// Looks without waiting.
+/// Looks without waiting. What is found may be of another policy: see [`own`].
 #[inline]
 pub(super) fn peek(
     config: &Config,
     base: KeyRef<'_>,
-    request: &HeaderMap,
+    request: Selector<'_>,
     now: Timestamp,
 ) -> Looked {
     let entry = match config.cache.peek(base, now) {
@@ -62,7 +60,7 @@ pub(super) fn peek(
 pub(super) async fn fetch(
     config: &Config,
     base: &Key,
-    request: &HeaderMap,
+    request: Selector<'_>,
     patience: &Patience,
 ) -> Looked {
     let Some(found) = patience.wait(config.cache.fetch(base)).await else {
@@ -75,7 +73,7 @@ pub(super) async fn fetch(
 pub(super) async fn begin(
     config: &Config,
     base: &Key,
-    request: &HeaderMap,
+    request: Selector<'_>,
     now: Timestamp,
     patience: &Patience,
 ) -> (Looked, Load) {
@@ -83,7 +81,11 @@ pub(super) async fn begin(
     // Only asking brings a lease.
     let looked = match config.cache.capabilities().leases {
         true => Looked::Ask,
-        false => peek(config, base.as_key_ref(), request, now),
+        false => own(
+            config,
+            peek(config, base.as_key_ref(), request, now),
+            request,
+        ),
     };
     let looked = match looked {
         Looked::Ask => {
@@ -139,7 +141,7 @@ pub(super) async fn see_tags(config: &Config) -> Option<Seen> {
 async fn follow(
     config: &Config,
     found: Result<Option<Entry>>,
-    request: &HeaderMap,
+    request: Selector<'_>,
     patience: &Patience,
 ) -> Looked {
     let entry = match found {
@@ -148,7 +150,7 @@ async fn follow(
         Ok(None) | Err(_) => return Looked::NoUri,
     };
     if entry.codec() == CodecId::RESPONSE {
-        return Looked::Found(entry, None);
+        return own(config, Looked::Found(entry, None), request);
     }
     let Some(Chosen { variant, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
@@ -172,13 +174,25 @@ pub(super) async fn begin_unkept(config: &Config, base: &Key) -> Load {
 pub(super) async fn look(
     config: &Config,
     base: &Key,
-    request: &HeaderMap,
+    request: Selector<'_>,
     now: Timestamp,
     patience: &Patience,
 ) -> Looked {
     match peek(config, base.as_key_ref(), request, now) {
         Looked::Ask => fetch(config, base, request, patience).await,
-        looked => looked,
+        looked => own(config, looked, request),
+    }
+}
+
+/// What [`peek`] has found, unless it was stored under other key parts than the request has, by another policy: then it
+/// is not for this request, not even to be validated.
+pub(super) fn own(config: &Config, looked: Looked, request: Selector<'_>) -> Looked {
+    match &looked {
+        Looked::Found(entry, _) => match response(config, entry) {
+            Some(stored) if !stored.is_for(request.keyed) => Looked::NoUri,
+            _ => looked,
+        },
+        _ => looked,
     }
 }
 
@@ -187,7 +201,7 @@ pub(super) fn variant_key(config: &Config, id: &Id) -> Key {
 }
 
 /// The variant that a request chooses by the record under its URI's key.
-fn choose(config: &Config, entry: &Entry, request: &HeaderMap) -> Option<Chosen> {
+fn choose(config: &Config, entry: &Entry, request: Selector<'_>) -> Option<Chosen> {
     record(config, entry)?.choose(&config.cache, request)
 }
 

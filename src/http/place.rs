@@ -18,11 +18,12 @@ use super::{
     layer::Config,
     lookup,
     patience::Patience,
+    policies::{KeyedBy, Policy},
     policy::assess,
     storable::{RequestFacts, is_about_one_request},
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
     tags::CacheTags,
-    variants::{self, Id, Variant, VariantRecord},
+    variants::{self, Id, Selector, Variant, VariantRecord},
     vary::Vary,
     work::Stale,
 };
@@ -54,6 +55,11 @@ pub(super) struct Offer<'a> {
     /// What is stored for the request, and does not answer it as it is.
     pub(super) stale: Option<&'a Stale>,
     pub(super) route: Option<&'a Arc<str>>,
+    pub(super) policy: Option<&'a Policy>,
+    /// What the request has in the key parts of its policy.
+    pub(super) keyed: &'a KeyedBy,
+    /// Why policies do not want the response stored.
+    pub(super) refusal: Option<Reason>,
 }
 
 /// Why a response is not stored.
@@ -91,6 +97,7 @@ impl Lasts {
             _ if is_failure(status) || says_nothing_of_the_uri(status) => Self::Once,
             Reason::RequestNoStore
             | Reason::Ambiguous
+            | Reason::StoreIf
             | Reason::Authorization
             | Reason::SetCookie => Self::Once,
             Reason::Credentials => Self::ForCookies,
@@ -139,6 +146,10 @@ impl Offer<'_> {
         load: Load,
         leader: Option<Leader<Landing>>,
     ) -> Result<Commit, Refused> {
+        if let Some(reason) = self.refusal {
+            let lasts = Lasts::of(reason, self.status);
+            return Err(self.release(Refused { reason, lasts }, leader.as_ref()));
+        }
         let rules = &self.config.rules;
         let directives = ResponseDirectives::read(self.headers, &rules.targets);
         let (facts, headers, times) = (&self.facts, self.headers, self.times);
@@ -289,7 +300,8 @@ impl Offer<'_> {
         let fields = precompress::selecting(self.config, fields);
         let seen = load.held().map(|held| held.entry.as_ref());
         let is_plain = |entry: &Entry| entry.codec() != CodecId::VARIANTS;
-        if fields.is_empty() && seen.is_some_and(|seen| seen.is_none_or(is_plain)) {
+        let by_uri = fields.is_empty() && self.keyed.selection.is_none();
+        if by_uri && seen.is_some_and(|seen| seen.is_none_or(is_plain)) {
             // Should somebody put a record there meanwhile, the lease is over.
             return Ok((self.base.clone(), None));
         }
@@ -297,10 +309,12 @@ impl Offer<'_> {
             let (there, mode) = self.look(load).await?;
             let record = there
                 .as_ref()
-                .and_then(|entry| lookup::record(self.config, entry));
+                .and_then(|entry| lookup::record(self.config, entry))
+                // The variants of another policy are not added to.
+                .filter(|record| record.is_for(self.keyed));
             let record = match record {
-                None if fields.is_empty() => return Ok((self.base.clone(), None)),
-                None => VariantRecord::new(fields.clone()),
+                None if by_uri => return Ok((self.base.clone(), None)),
+                None => VariantRecord::new(fields.clone(), self.keyed.fingerprint),
                 Some(record) => record.widened(&fields).unwrap_or_else(|| record.clone()),
             };
             if let Some(variant) = self.note(record, there, mode, keep_until).await? {
@@ -308,6 +322,12 @@ impl Offer<'_> {
             }
         }
         Err(Refused::once(Reason::Contention))
+    }
+
+    fn max_variants(&self) -> usize {
+        let of_layer = self.config.max_variants;
+        let policy = self.policy;
+        policy.map_or(of_layer, |policy| policy.max_variants(of_layer))
     }
 
     /// What is under the URI's key now, and the condition to replace it under.
@@ -346,14 +366,18 @@ impl Offer<'_> {
         keep_until: Timestamp,
     ) -> Result<Option<Variant>, Refused> {
         let cache = &self.config.cache;
+        let selector = Selector {
+            headers: self.client,
+            keyed: self.keyed,
+        };
         let variant = record
-            .choose(cache, self.client)
+            .choose(cache, selector)
             .ok_or(Refused {
                 reason: Reason::VaryBySecret,
                 lasts: Lasts::ForAll,
             })?
             .variant;
-        let outlived = record.note(variant.id, self.config.max_variants);
+        let outlived = record.note(variant.id, self.max_variants());
         let ends = there.as_ref().and_then(Entry::expires_at);
         if outlived.is_none() && ends.is_some_and(|ends| ends >= keep_until) {
             return Ok(Some(variant));

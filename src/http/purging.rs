@@ -278,6 +278,10 @@ fn keys_of(cache: &Cache, uri: &str, host: Option<&str>) -> Result<[Key; 2]> {
 /// Under both schemes: which one a layer sees depends on where TLS ends, and purging too much only costs a miss.
 fn keys(cache: &Cache, scheme: &str, authority: &[u8], path_and_query: &str) -> [Key; 2] {
     let authority = key::without_default_port(scheme, authority);
-    ["http", "https"]
-        .map(|scheme| key::of(cache.responses(), Some(scheme), authority, path_and_query).to_key())
+    ["http", "https"].map(|scheme| {
+        let head = cache.responses();
+        key::of(head, None, Some(scheme), authority, path_and_query)
+            .key
+            .to_key()
+    })
 }

@@ -16,15 +16,18 @@ use super::{
     asked::{Asked, is_ambiguous},
     body::CacheBody,
     future::{Call, Passed, ResponseFuture},
-    invalidation, key,
+    invalidation,
+    key::{self, Keyed},
     layer::Config,
     lookup::{self, Looked},
     patience::Patience,
+    policies::{FromInside, Met, UNKEYED},
     purging,
     reuse::{Reuse, reuse},
     status::{Forward, append_key},
     telling::{Decision, decided, explained, route},
     unsafe_methods::change,
+    variants::Selector,
     work::{Inside, Work},
 };
 use crate::{Key, Reason, Timestamp, cache::Event};
@@ -66,7 +69,9 @@ where
         }
         let head = self.config.cache.responses();
         let host = key::Host::read(request.headers());
-        let base = key::base(head, request.uri(), host, request.extensions());
+        let policies = self.config.policies.as_ref();
+        let base = key::base(head, policies, request.uri(), host, request.extensions())
+            .map(|keyed| keyed.key);
         let answer = self.answer(request);
         ResponseFuture::work(async move {
             let mut response = answer.await?;
@@ -100,7 +105,7 @@ impl<S> CacheService<S> {
         if !config.languages.is_empty() {
             config.languages.settle(request.headers_mut());
         }
-        let (asked, host) = Asked::read(is_head, request.headers());
+        let (mut asked, host) = Asked::read(is_head, request.headers());
         if let Some(reason) = asked.bypass {
             return self.pass(request, reason);
         }
@@ -108,25 +113,44 @@ impl<S> CacheService<S> {
             return self.pass(request, Reason::RequestNoStore);
         }
         let head = config.cache.responses();
-        let base = key::base(head, request.uri(), host, request.extensions());
-        let Some(base) = base else {
+        let policies = config.policies.as_ref();
+        let base = key::base(head, policies, request.uri(), host, request.extensions());
+        let Some(Keyed { key: base, policy }) = base else {
             return self.pass(request, Reason::Host);
         };
+        let mut met = None;
+        if let Some(policy) = policy {
+            if Inside::is_same(request.extensions(), &config.cache) {
+                return self.pass_to_outer(request);
+            }
+            let (back, result) = policy.meet(request, &mut asked);
+            request = back;
+            match result {
+                Ok(own) => met = Some(own),
+                Err(reason) => return self.pass(request, reason),
+            }
+        }
+        let is_forced = met.as_ref().is_some_and(|met| met.forced);
         if let Some(shadow) = config.shadow.clone()
             && !Inside::is_same(request.extensions(), &config.cache)
         {
             if has_unannounced_content(&request) {
                 return self.pass(request, Reason::Content);
             }
-            let work = self.work(request, asked, base.to_key());
+            let work = self.work(request, asked, base.to_key(), met);
             return ResponseFuture::work(work.shadow(shadow));
         }
         #[cfg(feature = "compression")]
         let (request, asked) = config.precompress.take_wish(request, asked);
         let now = Timestamp::now();
-        let looked = lookup::peek(config, base.as_key_ref(), request.headers(), now);
+        let keyed = met.as_ref().map_or(&UNKEYED, |met| &met.keyed);
+        let headers = request.headers();
+        let selector = Selector { headers, keyed };
+        let looked = lookup::peek(config, base.as_key_ref(), selector, now);
         if let Looked::Found(entry, variant) = &looked
             && let Some(stored) = lookup::response(config, entry)
+            && stored.is_for(keyed)
+            && !is_forced
             && let policy = lookup::policy(entry, stored, variant.as_ref(), now)
             && !(policy.is_implied() && asked.is_personal())
             && let Reuse::Fresh { .. } | Reuse::StaleAllowed { .. } =
@@ -138,7 +162,7 @@ impl<S> CacheService<S> {
                 Encoded::Plain => None,
                 Encoded::Found(encoded) => Some(encoded),
                 Encoded::Ask(_) => {
-                    let work = self.work(request, asked, base.to_key());
+                    let work = self.work(request, asked, base.to_key(), met);
                     return ResponseFuture::work(work.run(looked));
                 }
             };
@@ -150,11 +174,12 @@ impl<S> CacheService<S> {
             };
             config.cache.count(event);
             decided(config, request.extensions(), decision);
-            let headers = request.headers();
             let telling = Telling::hit(ttl);
-            return ResponseFuture::ready(answer::from_store(
-                config, stored, &asked, headers, now, telling,
-            ));
+            let mut response = answer::from_store(config, stored, &asked, headers, now, telling);
+            if let Some(met) = &met {
+                met.policy.mark_hit(response.headers_mut());
+            }
+            return ResponseFuture::ready(response);
         }
         if has_unannounced_content(&request) {
             return self.pass(request, Reason::Content);
@@ -162,11 +187,18 @@ impl<S> CacheService<S> {
         if Inside::is_same(request.extensions(), &config.cache) {
             return self.pass_untold(request);
         }
-        let work = self.work(request, asked, base.to_key());
+        let looked = lookup::own(config, looked, selector);
+        let work = self.work(request, asked, base.to_key(), met);
         ResponseFuture::work(work.run(looked))
     }
 
-    fn work<B>(&self, request: Request<B>, mut asked: Asked, base: Key) -> Work<S, B>
+    fn work<B>(
+        &self,
+        request: Request<B>,
+        mut asked: Asked,
+        base: Key,
+        met: Option<Met>,
+    ) -> Work<S, B>
     where
         S: Clone,
     {
@@ -177,6 +209,7 @@ impl<S> CacheService<S> {
             request,
             asked,
             base,
+            met,
             patience: Patience::new(self.config.cache.backend_timeout()),
         }
     }
@@ -237,6 +270,24 @@ impl<S> CacheService<S> {
         S: Service<Request<B>> + Clone,
     {
         self.inner_call(request, None)
+    }
+
+    /// A layer of the same cache is around this one, and hears that this one has a policy for the request.
+    #[cold]
+    fn pass_to_outer<B, R>(&self, request: Request<B>) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+    {
+        let answer = self.pass_untold(request);
+        ResponseFuture::work(async move {
+            let mut response: Response<CacheBody<R>> = answer.await?;
+            response.extensions_mut().insert(FromInside);
+            Ok(response)
+        })
     }
 
     fn inner_call<B, R>(

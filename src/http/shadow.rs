@@ -47,8 +47,8 @@ where
             self.asked.range = RangeField::Other;
         }
         let now = Timestamp::now();
-        let headers = self.request.headers();
-        let looked = lookup::look(&config, &self.base, headers, now, &self.patience).await;
+        let selector = self.selector();
+        let looked = lookup::look(&config, &self.base, selector, now, &self.patience).await;
         let route: Arc<str> = telling::route(&config, self.request.extensions())
             .unwrap_or_default()
             .into();

@@ -93,10 +93,13 @@ impl Forward {
             | Reason::RequestMaxAge
             | Reason::RequestMinFresh
             | Reason::RequestNoStore
+            | Reason::ForceUpdate
             | Reason::OnlyIfCached => Self::Request,
             Reason::OtherVariant => Self::VaryMiss,
             Reason::Method => Self::Method,
-            Reason::NothingStored | Reason::Damaged | Reason::Backend => Self::UriMiss,
+            Reason::NothingStored | Reason::OtherPolicy | Reason::Damaged | Reason::Backend => {
+                Self::UriMiss
+            }
             _ => Self::Bypass,
         }
     }

@@ -4,13 +4,14 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{
     directives::ResponseDirectives,
+    policies::Said,
     policy::{Rules, SetCookie},
     text::trim,
     vary::Vary,
 };
 use crate::Reason;
 
-/// What storing depends on in a request, beside its method.
+/// What storing depends on beside the response: what the request has, and what policies say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestFacts {
     /// It had `Authorization`.
@@ -21,6 +22,8 @@ pub(crate) struct RequestFacts {
     pub(crate) no_store: bool,
     /// A handler may have taken it for a request for something else than its key says.
     pub(crate) is_ambiguous: bool,
+    /// What the policy of its route says of the response, and the handler by a policy.
+    pub(crate) said: Said,
 }
 
 /// Whether a response may be stored. Whether it is of use is seen from its freshness.
@@ -55,7 +58,11 @@ pub(crate) fn storable(
         directives.no_store && !directives.must_understand,
         Reason::NoStore,
     )?;
-    refuse(directives.private, Reason::Private)?;
+    // A key that says whose the response is makes the cache that user's own.
+    refuse(
+        directives.private && !request.said.per_user,
+        Reason::Private,
+    )?;
     refuse(Vary::parse(headers) == Vary::Star, Reason::Vary)?;
     refuse(is_event_stream(headers), Reason::EventStream)?;
 
@@ -66,12 +73,15 @@ pub(crate) fn storable(
     let sets_cookie = sets_cookie(headers, directives);
     let takes_cookie = match rules.set_cookie {
         SetCookie::PublicOnly => is_shared || directives.targeted,
+        SetCookie::Always if request.said.tells_visitors_apart => is_shared,
         SetCookie::Always => true,
         SetCookie::Never => false,
     };
     refuse(sets_cookie && !takes_cookie, Reason::SetCookie)?;
 
-    let is_cacheable = is_explicit || directives.public || is_heuristically_cacheable(status);
+    let is_given = request.said.lifetime.is_some();
+    let is_cacheable =
+        is_explicit || is_given || directives.public || is_heuristically_cacheable(status);
     refuse(!is_cacheable, Reason::Status)?;
     // Ours: what may be one user's is stored on the handler's word only. Validation before every reuse is such a word.
     let is_asked_for = is_explicit || directives.public || directives.no_cache;

@@ -1,6 +1,9 @@
 //! Stored responses: in memory ready to be answered with, on a server as one byte string.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
@@ -13,6 +16,7 @@ use super::{
     conditional, date,
     directives::ResponseDirectives,
     freshness::{ResponsePolicy, Times},
+    policies::{KeyedBy, Said},
     policy::Rules,
     status::{CACHE_STATUS, CacheStatus, Outcome},
     storable::RequestFacts,
@@ -29,6 +33,11 @@ const COOKIE: u8 = 2;
 /// The time of a soft purge follows.
 const PURGED: u8 = 4;
 const MADE_ETAG: u8 = 8;
+/// The lifetime that a policy gave follows.
+const GIVEN: u8 = 16;
+const OVERRIDES: u8 = 32;
+/// The fingerprint of a policy's key parts follows.
+const KEYED: u8 = 64;
 
 /// The head of a response as it is stored: without what belongs to one connection or one client.
 #[derive(Clone, Debug)]
@@ -83,17 +92,27 @@ impl StoredHead {
         let head_len: usize = fields()
             .map(|(name, value)| 6 + name.as_str().len() + value.len())
             .sum();
-        let mut bytes = BytesMut::with_capacity(32 + head_len + body_len);
+        let mut bytes = BytesMut::with_capacity(48 + head_len + body_len);
+        let said = &self.facts.said;
         let facts = (u8::from(self.facts.authorization) * AUTHORIZATION)
             | (u8::from(self.facts.cookie) * COOKIE)
             | (u8::from(self.purged.is_some()) * PURGED)
-            | (u8::from(self.made_etag.is_some()) * MADE_ETAG);
+            | (u8::from(self.made_etag.is_some()) * MADE_ETAG)
+            | (u8::from(said.lifetime.is_some()) * GIVEN)
+            | (u8::from(said.overrides) * OVERRIDES)
+            | (u8::from(said.fingerprint != 0) * KEYED);
         bytes.put_slice(&[FORMAT, facts]);
         bytes.put_u16(self.status.as_u16());
         bytes.put_u64(self.times.request.as_millis());
         bytes.put_u64(self.times.response.as_millis());
         if let Some(purged) = self.purged {
             bytes.put_u64(purged.as_millis());
+        }
+        if let Some(lifetime) = said.lifetime {
+            bytes.put_u64(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+        }
+        if said.fingerprint != 0 {
+            bytes.put_u64(said.fingerprint);
         }
         bytes.put_u16(count as u16);
         for (name, value) in fields() {
@@ -145,6 +164,14 @@ impl StoredHead {
                 &mut bytes,
             )?))),
         };
+        let lifetime = match facts & GIVEN {
+            0 => None,
+            _ => Some(Duration::from_millis(u64::from_be_bytes(take(&mut bytes)?))),
+        };
+        let fingerprint = match facts & KEYED {
+            0 => 0,
+            _ => u64::from_be_bytes(take(&mut bytes)?),
+        };
         let count = usize::from(u16::from_be_bytes(take(&mut bytes)?));
         if count > MAX_FIELDS + 1 {
             return None;
@@ -166,6 +193,12 @@ impl StoredHead {
             cookie: facts & COOKIE != 0,
             no_store: false,
             is_ambiguous: false,
+            said: Said {
+                lifetime,
+                overrides: facts & OVERRIDES != 0,
+                fingerprint,
+                ..Said::NONE
+            },
         };
         let head = Self {
             status,
@@ -224,6 +257,12 @@ impl StoredResponse {
             not_modified: OnceLock::new(),
             latest: Mutex::default(),
         }
+    }
+
+    /// Whether the response was stored under the same key parts as a request is looked up by.
+    #[inline]
+    pub(super) fn is_for(&self, keyed: &KeyedBy) -> bool {
+        self.head.facts.said.fingerprint == keyed.fingerprint
     }
 
     /// The headers of a fresh hit or of the 304 for it, made anew only when the second has changed.

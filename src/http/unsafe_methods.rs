@@ -22,7 +22,9 @@ use super::{
     lookup,
     patience::Patience,
     place::{Offer, Refused},
+    policies::{UNKEYED, refusal, said},
     status::{Forward, Outcome},
+    storable::RequestFacts,
     tags::{self, CacheTags},
     telling::{Decision, decided},
     work::Inside,
@@ -56,7 +58,16 @@ impl Origin {
     fn key(&self, config: &Config, path_and_query: &str) -> Key {
         let authority = self.authority.as_bytes();
         let head = config.cache.responses();
-        key::of(head, Some(&self.scheme), authority, path_and_query).to_key()
+        let policies = config.policies.as_ref();
+        key::of(
+            head,
+            policies,
+            Some(&self.scheme),
+            authority,
+            path_and_query,
+        )
+        .key
+        .to_key()
     }
 
     fn target(&self) -> Target<'_> {
@@ -65,6 +76,11 @@ impl Origin {
             authority: &self.authority,
             path_and_query: &self.path_and_query,
         }
+    }
+
+    fn path(&self) -> &str {
+        let path = self.path_and_query.split('?').next().unwrap_or_default();
+        if path.is_empty() { "/" } else { path }
     }
 
     fn own_key(&self, config: &Config) -> Key {
@@ -118,7 +134,13 @@ where
     config.cache.count(Event::HttpBypass);
     let method = request.method().clone();
     let origin = Origin::of(&request);
-    let speaks_for_gets = method == Method::POST && !is_ambiguous(&request);
+    let takes_posts = config.policies.as_ref().is_none_or(|policies| {
+        let path = origin.as_ref().map_or("/", Origin::path);
+        policies
+            .find(path)
+            .is_none_or(|policy| policy.takes_posts())
+    });
+    let speaks_for_gets = method == Method::POST && takes_posts && !is_ambiguous(&request);
     let client = speaks_for_gets.then(|| request.headers().clone());
     // Begun before the call, so that a change by somebody else meanwhile keeps this answer from being stored. Where that
     // would take a lease, which this request's own invalidation ends, the answer is not stored.
@@ -214,6 +236,7 @@ async fn keep_for_get(
 ) -> Result<(Commit, Option<u64>), Refused> {
     let base = origin.own_key(config);
     let (asked, _) = Asked::read(false, client);
+    let handler = answer.parts.extensions.get();
     let offer = Offer {
         config,
         base: &base,
@@ -222,13 +245,19 @@ async fn keep_for_get(
         collected: answer.collected,
         was_made_of: &[],
         client,
-        facts: asked.facts(),
+        facts: RequestFacts {
+            said: said(None, handler, answer.parts.status),
+            ..asked.facts()
+        },
         status: answer.parts.status,
         headers: &answer.parts.headers,
         times: answer.times,
         patience: &Patience::new(config.cache.backend_timeout()),
         stale: None,
         route: None,
+        policy: None,
+        keyed: &UNKEYED,
+        refusal: refusal(None, handler, answer.parts),
     };
     offer.place_body(answer.size, load, None).await
 }

@@ -8,10 +8,13 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 
-use super::vary::{self, Buffer};
+use super::{
+    policies::KeyedBy,
+    vary::{self, Buffer},
+};
 use crate::{Cache, Error, ErrorKind, Key, Result, Timestamp, key::KeyHead};
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// More names than this are not remembered of one URI's responses.
 const MAX_UNION: usize = 64;
@@ -25,6 +28,8 @@ pub(super) struct VariantRecord {
     /// wrong, and handlers that name different fields for one URI do not push each other out.
     pub(super) fields: Vec<HeaderName>,
     nonce: [u8; 16],
+    /// Of the key parts that a policy declares, by which the variants are chosen beside the fields.
+    fingerprint: u64,
     /// When the URI was last purged softly. A variant carries what was there when it was stored: where that is something
     /// else now, the variant is stale.
     purged: Option<Timestamp>,
@@ -91,16 +96,25 @@ impl Recent {
     }
 }
 
+/// What of a request chooses among the variants of its URI.
+#[derive(Clone, Copy)]
+pub(super) struct Selector<'a> {
+    /// For the fields that responses name in `Vary`.
+    pub(super) headers: &'a HeaderMap,
+    pub(super) keyed: &'a KeyedBy,
+}
+
 /// The hash that names a variant.
 pub(super) type Id = [u8; 16];
 
 impl VariantRecord {
-    pub(super) fn new(fields: Vec<HeaderName>) -> Self {
+    pub(super) fn new(fields: Vec<HeaderName>, fingerprint: u64) -> Self {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).expect("the operating system has a source of random numbers");
         Self {
             fields,
             nonce,
+            fingerprint,
             purged: None,
             variants: Vec::new(),
             recent: Recent::default(),
@@ -123,6 +137,11 @@ impl VariantRecord {
         }
     }
 
+    /// Whether the variants were chosen by the same key parts as a request is to be.
+    pub(super) fn is_for(&self, keyed: &KeyedBy) -> bool {
+        self.fingerprint == keyed.fingerprint
+    }
+
     /// A record that chooses by these fields too, or `None` when this one does already.
     pub(super) fn widened(&self, fields: &[HeaderName]) -> Option<Self> {
         if fields.iter().all(|field| self.fields.contains(field)) {
@@ -133,10 +152,11 @@ impl VariantRecord {
         union.sort_unstable_by(|one, two| one.as_str().cmp(two.as_str()));
         union.dedup();
         // Responses that never stop naming new fields begin anew.
-        Some(Self::new(match union.len() <= MAX_UNION {
+        let fields = match union.len() <= MAX_UNION {
             true => union,
             false => fields.to_vec(),
-        }))
+        };
+        Some(Self::new(fields, self.fingerprint))
     }
 
     /// Notes a variant, and returns those that have to go to stay within `limit`; `None` when it is noted already.
@@ -151,13 +171,20 @@ impl VariantRecord {
         )
     }
 
-    /// The variant that a request chooses; `None` where the fields may not be hashed.
-    pub(super) fn choose(&self, cache: &Cache, request: &HeaderMap) -> Option<Chosen> {
-        if self.fields.iter().any(is_secret) {
+    /// The variant that a request chooses; `None` where the fields may not be hashed, and where the variants are of
+    /// another policy.
+    pub(super) fn choose(&self, cache: &Cache, request: Selector<'_>) -> Option<Chosen> {
+        if !self.is_for(request.keyed) {
+            return None;
+        }
+        if self.is_secret(request) {
             return self.compute(cache, request);
         }
         let mut raw = Buffer::new();
-        vary::copy(&self.fields, request, &mut raw);
+        vary::copy(&self.fields, request.headers, &mut raw);
+        if let Some(selection) = &request.keyed.selection {
+            raw.extend_from_slice(selection);
+        }
         if let Some(chosen) = self.recent.find(&raw) {
             return Some(chosen);
         }
@@ -167,11 +194,14 @@ impl VariantRecord {
     }
 
     /// The nonce stands for the URI and the fields: no other record has it.
-    fn compute(&self, cache: &Cache, request: &HeaderMap) -> Option<Chosen> {
-        let hash_key = hash_key(cache, &self.fields)?;
+    fn compute(&self, cache: &Cache, request: Selector<'_>) -> Option<Chosen> {
+        let hash_key = hash_key(cache, self.is_secret(request))?;
         let mut selection = Buffer::new();
         selection.extend_from_slice(&self.nonce);
-        vary::select(&self.fields, request, &mut selection);
+        vary::select(&self.fields, request.headers, &mut selection);
+        if let Some(by_policy) = &request.keyed.selection {
+            selection.extend_from_slice(by_policy);
+        }
         let hash = blake3::keyed_hash(hash_key, &selection);
         let mut id = [0; 16];
         id.copy_from_slice(&hash.as_bytes()[..16]);
@@ -179,6 +209,10 @@ impl VariantRecord {
         let purged = self.purged;
         let variant = Variant { id, purged };
         Some(Chosen { variant, key })
+    }
+
+    fn is_secret(&self, request: Selector<'_>) -> bool {
+        request.keyed.is_secret || self.fields.iter().any(is_secret)
     }
 
     /// What the record may come to take in memory beside its encoded form, in bytes.
@@ -191,6 +225,7 @@ impl VariantRecord {
     pub(super) fn encode(&self) -> Bytes {
         let mut bytes = vec![FORMAT];
         bytes.put_slice(&self.nonce);
+        bytes.put_u64(self.fingerprint);
         bytes.put_u64(self.purged.map_or(0, Timestamp::as_millis));
         bytes.put_u16(self.fields.len() as u16);
         for field in &self.fields {
@@ -217,6 +252,7 @@ impl VariantRecord {
             return None;
         };
         let (&nonce, rest) = rest.split_first_chunk()?;
+        let (&fingerprint, rest) = rest.split_first_chunk()?;
         let (&purged, rest) = rest.split_first_chunk()?;
         let purged = u64::from_be_bytes(purged);
         let (&count, mut rest) = rest.split_first_chunk()?;
@@ -231,6 +267,7 @@ impl VariantRecord {
         rest.is_empty().then(|| Self {
             fields,
             nonce,
+            fingerprint: u64::from_be_bytes(fingerprint),
             purged: Some(Timestamp::from_millis(purged)).filter(|_| purged != 0),
             variants: variants.to_vec(),
             recent: Recent::default(),
@@ -248,14 +285,26 @@ pub(super) fn key(head: &KeyHead, id: &Id) -> Key {
     head.key(&name).to_key()
 }
 
-/// The key to hash with, or `None` when these fields may not be hashed: on a backend that others can read, hashes of
+/// A key for those to wait under who have the same in a policy's key parts, while no record of the URI is known. It never
+/// leaves this process.
+pub(super) fn selected_key(cache: &Cache, base: &Key, selection: &[u8]) -> Key {
+    let (hash_key, _) = cache.hash_key();
+    let mut hasher = blake3::Hasher::new_keyed(hash_key);
+    hasher.update(&(base.encoded().len() as u64).to_le_bytes());
+    hasher.update(base.encoded()).update(selection);
+    let mut name = *b"s:00000000000000000000000000000000";
+    name[2..].copy_from_slice(&hasher.finalize().as_bytes()[..32]);
+    cache.responses().key(&name).to_key()
+}
+
+/// The key to hash with, or `None` when what is secret may not be hashed: on a backend that others can read, hashes of
 /// credentials need a secret that was given.
-fn hash_key<'a>(cache: &'a Cache, fields: &[HeaderName]) -> Option<&'a [u8; 32]> {
+fn hash_key(cache: &Cache, is_secret: bool) -> Option<&[u8; 32]> {
     let (key, given) = cache.hash_key();
     if given || !cache.capabilities().shared {
         return Some(key);
     }
-    (!fields.iter().any(is_secret)).then_some(&[0; 32])
+    (!is_secret).then_some(&[0; 32])
 }
 
 fn is_secret(field: &HeaderName) -> bool {

@@ -100,7 +100,8 @@ pub(crate) fn copy(fields: &[HeaderName], request: &HeaderMap, into: &mut Buffer
     }
 }
 
-fn feed(bytes: &[u8], into: &mut Buffer) {
+/// Writes bytes down behind their length.
+pub(crate) fn feed(bytes: &[u8], into: &mut Buffer) {
     into.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     into.extend_from_slice(bytes);
 }

@@ -21,11 +21,12 @@ use super::{
     layer::Config,
     lookup::{self, Looked},
     patience::Patience,
+    policies::{Met, UNKEYED},
     range::RangeField,
     reuse::{Reuse, reuse},
     status::{Forward, Outcome},
     telling::{self, Decision, decided},
-    variants::Variant,
+    variants::{self, Selector, Variant},
 };
 use crate::{
     Cache, Entry, Key, Reason, Timestamp,
@@ -78,6 +79,8 @@ pub(super) struct Work<S, B> {
     pub(super) request: Request<B>,
     pub(super) asked: Asked,
     pub(super) base: Key,
+    /// What the policy of the route makes of the request, where there is one.
+    pub(super) met: Option<Met>,
     pub(super) patience: Patience,
 }
 
@@ -105,8 +108,8 @@ where
         let mut waited: Vec<Key> = Vec::new();
         loop {
             if let Looked::Ask = looked {
-                let headers = self.request.headers();
-                looked = lookup::fetch(&config, &self.base, headers, &self.patience).await;
+                let selector = self.selector();
+                looked = lookup::fetch(&config, &self.base, selector, &self.patience).await;
             }
             if let Looked::Unreachable = looked {
                 return self.forward_unkept().await;
@@ -141,15 +144,15 @@ where
             if self.is_about_a_part(&looked) {
                 return self.forward(why, stale(looked), None, None).await;
             }
-            let key = flight_key(&config, &self.base, &looked);
+            let key = self.flight_key(&looked);
             if !self.may_wait(why, now) || waited.contains(&key) {
                 return self.forward(why, stale(looked), None, None).await;
             }
             let follower = match flights.join(&key) {
                 Joined::Leader(leader) => {
                     // The one who led before may have stored since this request looked.
-                    let (headers, patience) = (self.request.headers(), &self.patience);
-                    let again = lookup::begin(&config, &self.base, headers, now, patience);
+                    let (selector, patience) = (self.selector(), &self.patience);
+                    let again = lookup::begin(&config, &self.base, selector, now, patience);
                     let (again, load) = again.await;
                     let is_answered = matches!(self.weigh(&again, now, false), Weighed::Answer(..));
                     if is_answered || self.is_about_a_part(&again) {
@@ -189,8 +192,8 @@ where
                 Ok(Some(Landing::Failed(gate))) => {
                     // Held until the inner service has answered: a few at a time.
                     let permit = timeout_at(deadline, gate.acquire_owned()).await;
-                    let (headers, patience) = (self.request.headers(), &self.patience);
-                    let again = lookup::look(&config, &self.base, headers, now, patience).await;
+                    let (selector, patience) = (self.selector(), &self.patience);
+                    let again = lookup::look(&config, &self.base, selector, now, patience).await;
                     if let Weighed::Forward(..) = self.weigh(&again, now, true) {
                         let response = self.forward(why, stale(again), None, None).await;
                         drop(permit);
@@ -203,8 +206,8 @@ where
                 // The leader left; somebody has to lead now.
                 Ok(None) => {}
             }
-            let (headers, patience) = (self.request.headers(), &self.patience);
-            looked = lookup::look(&config, &self.base, headers, now, patience).await;
+            let (selector, patience) = (self.selector(), &self.patience);
+            looked = lookup::look(&config, &self.base, selector, now, patience).await;
         }
     }
 
@@ -216,6 +219,14 @@ where
         }
         let load = lookup::begin_unkept(&self.config, &self.base).await;
         self.forward(Reason::Backend, None, None, Some(load)).await
+    }
+
+    /// What of the request chooses among what is stored for its URI.
+    pub(super) fn selector(&self) -> Selector<'_> {
+        Selector {
+            headers: self.request.headers(),
+            keyed: self.met.as_ref().map_or(&UNKEYED, |met| &met.keyed),
+        }
     }
 
     pub(super) fn weigh(&self, looked: &Looked, now: Timestamp, collapsed: bool) -> Weighed {
@@ -231,6 +242,9 @@ where
         let policy = lookup::policy(entry, stored, variant.as_ref(), now);
         if policy.is_implied() && self.asked.is_personal() {
             return Weighed::ForwardAlone;
+        }
+        if self.met.as_ref().is_some_and(|met| met.forced) {
+            return Weighed::Forward(Reason::ForceUpdate);
         }
         let ttl = policy.ttl(now);
         match reuse(&policy, &self.asked.directives, now, &self.config.rules) {
@@ -303,6 +317,23 @@ where
             && !self.config.unshared.contains(&self.base, asked.cookie, now)
     }
 
+    /// Requests that a variant would answer wait for that variant, and those with the same key parts for each other.
+    fn flight_key(&self, looked: &Looked) -> Key {
+        let keyed = self
+            .met
+            .as_ref()
+            .and_then(|met| met.keyed.selection.as_ref());
+        match (looked, keyed) {
+            (Looked::Found(_, Some(Variant { id, .. })) | Looked::NoVariant(id), _) => {
+                lookup::variant_key(&self.config, id)
+            }
+            (_, Some(selection)) => {
+                variants::selected_key(&self.config.cache, &self.base, selection)
+            }
+            (_, None) => self.base.clone(),
+        }
+    }
+
     /// The answer of a response that was found.
     fn answer(&self, looked: &Looked, now: Timestamp, telling: Telling) -> Response<CacheBody<R>> {
         let config = &self.config;
@@ -313,7 +344,12 @@ where
         match entry {
             Some(stored) => {
                 let headers = self.request.headers();
-                answer::from_store(config, stored, &self.asked, headers, now, telling)
+                let mut response =
+                    answer::from_store(config, stored, &self.asked, headers, now, telling);
+                if let Some(met) = &self.met {
+                    met.policy.mark_hit(response.headers_mut());
+                }
+                response
             }
             // weigh() answers from what was found only.
             None => answer::only_if_cached(config),
@@ -337,7 +373,7 @@ where
 
     /// Revalidates in a task of its own, with this very request, unless somebody does so already.
     fn revalidate_behind(self, looked: Looked) {
-        let key = flight_key(&self.config, &self.base, &looked);
+        let key = self.flight_key(&looked);
         let flights = &self.config.cache.shared().response_flights;
         let (Joined::Leader(leader), Ok(runtime)) = (flights.join(&key), Handle::try_current())
         else {
@@ -370,15 +406,5 @@ fn stale(looked: Looked) -> Option<Stale> {
     match looked {
         Looked::Found(entry, variant) => Some((entry, variant)),
         _ => None,
-    }
-}
-
-/// Requests that a variant would answer wait for that variant, all others for the URI.
-fn flight_key(config: &Config, base: &Key, looked: &Looked) -> Key {
-    match looked {
-        Looked::Found(_, Some(Variant { id, .. })) | Looked::NoVariant(id) => {
-            lookup::variant_key(config, id)
-        }
-        _ => base.clone(),
     }
 }

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::http::directives::Targets;
+use crate::http::policies::Said;
 
 const NOW: Timestamp = Timestamp::from_secs(1_763_640_000);
 const NOTHING: RequestFacts = RequestFacts {
@@ -10,6 +11,7 @@ const NOTHING: RequestFacts = RequestFacts {
     cookie: false,
     no_store: false,
     is_ambiguous: false,
+    said: Said::NONE,
 };
 const AT_ONCE: Times = Times {
     request: NOW,

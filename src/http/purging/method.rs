@@ -97,7 +97,7 @@ fn is_soft(headers: &HeaderMap) -> Option<bool> {
 fn target(config: &Config, request: &Parts) -> Option<[Key; 2]> {
     let host = Host::read(&request.headers);
     let head = config.cache.responses();
-    key::base(head, &request.uri, host, &request.extensions)?;
+    key::base(head, None, &request.uri, host, &request.extensions)?;
     let uri = key::original_uri(&request.extensions).unwrap_or(&request.uri);
     let authority = key::authority(uri, host)?;
     let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());

@@ -9,6 +9,7 @@ const ANONYMOUS: RequestFacts = RequestFacts {
     cookie: false,
     no_store: false,
     is_ambiguous: false,
+    said: Said::NONE,
 };
 const AUTHORIZED: RequestFacts = RequestFacts {
     authorization: true,
