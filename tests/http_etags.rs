@@ -51,6 +51,18 @@ async fn a_stored_body_has_a_strong_tag_that_answers_conditions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_a_condition_for_ranges_too() {
+    let app = making(says(&[MINUTE], "hello"));
+    let tag = tag_of(&app, "/").await.unwrap();
+    let range = ("range", "bytes=1-2");
+    let part = app.get_with("/", &[range, ("if-range", &tag)]).await;
+    assert_eq!((part.status, part.text()), (206, "el"));
+    assert_eq!(part.header("etag"), Some(&*tag));
+    let whole = app.get_with("/", &[range, ("if-range", "\"other\"")]).await;
+    assert_eq!((whole.status, whole.text()), (200, "hello"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_off_by_default() {
     let app = App::new(says(&[MINUTE], "hello"));
     assert_eq!(tag_of(&app, "/").await, None);

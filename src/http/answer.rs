@@ -130,7 +130,8 @@ fn ranged<R>(
     }
     let (body, received) = (&stored.body, stored.head.times.response);
     let len = body.len() as u64;
-    let wanted = range::wanted(client, &stored.head.headers, received, len);
+    // With a tag that the layer made, which If-Range may name.
+    let wanted = range::wanted(client, stored.plain_headers(false), received, len);
     let told = || {
         let mut headers = stored.plain_headers(false).clone();
         stored.tell(&mut headers, age, telling.value(config));
