@@ -71,6 +71,7 @@ mod races;
 mod refusals;
 mod report;
 mod stage;
+mod tags;
 mod values;
 
 use std::{
@@ -146,6 +147,7 @@ pub fn behaviours() -> impl Iterator<Item = &'static Behaviour> {
         counters::ALL,
         clearing::ALL,
         leases::ALL,
+        tags::ALL,
         races::ALL,
         lifecycle::ALL,
         refusals::ALL,

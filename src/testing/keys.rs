@@ -151,6 +151,11 @@ async fn values_and_stored_responses_do_not_meet(stage: Stage) -> Result<()> {
         key(KeySpace::Value, Some("http")),
         key(KeySpace::Response, None),
         key(KeySpace::Response, Some("http")),
+        key(KeySpace::Value, Some("tag")),
+        key(KeySpace::Tag, None),
+        KeyHead::new(stage.namespace(), KeySpace::Tag, None)
+            .key(b"")
+            .to_key(),
     ];
     keep_apart(&stage, keys).await
 }
