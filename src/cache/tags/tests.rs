@@ -252,6 +252,9 @@ mod responses {
             assert!(cache.fetch(key).await.unwrap().unwrap().is_outdated());
             cache.invalidate_tag("red").await.unwrap();
             assert!(cache.fetch(key).await.unwrap().is_none());
+            // A marker that is made anew has another hard id too.
+            cache.put_with("a", 1, tagged("red")).await.unwrap();
+            assert!(cache.fetch(key).await.unwrap().is_none());
         }
     }
 
