@@ -17,7 +17,7 @@ pub struct Cached<T> {
     pub age: Duration,
     /// The time it has left; `None` for ever.
     pub ttl: Option<Duration>,
-    /// The version for [`PutOptions::if_version`].
+    /// The version for [`PutOptions::if_version`](crate::PutOptions::if_version).
     pub version: u64,
 }
 
