@@ -22,7 +22,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -43,8 +43,8 @@ pub use stats::Stats;
 pub use ttl::Ttl;
 pub use values::Cached;
 
-pub(crate) use flight::{Flights, Joined, Landing, Leader};
-pub(crate) use generation::{Generations, Load};
+pub(crate) use flight::{Flights, Follower, Joined, Landing, Leader, Phase};
+pub(crate) use generation::{Generations, Load, Watch};
 pub(crate) use stats::Event;
 pub(crate) use tags::{Collected, Seen, Tags};
 pub(crate) use writes::Writes;
@@ -108,6 +108,8 @@ pub(crate) struct Shared {
     pub(crate) response_flights: Arc<Flights<Landing>>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) writes: Writes,
+    /// Bytes of response bodies on their way into the store.
+    pub(crate) in_flight: AtomicU64,
     counters: Counters,
     /// The backend failed last time; what is logged once per outage is logged when this changes.
     failing: AtomicBool,
@@ -257,6 +259,7 @@ impl Cache {
         let flights = shared.value_flights.len() + shared.response_flights.len();
         let stats = Stats {
             flights: flights as u64,
+            http_in_flight_bytes: shared.in_flight.load(Ordering::Relaxed),
             usage: self.backend().usage(),
             ..shared.counters.read()
         };

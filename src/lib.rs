@@ -66,9 +66,9 @@ pub use self::{
     entry::{Entry, TagStamp},
     error::{Error, ErrorKind, Result},
     http::{
-        CacheBody, CacheControl, CacheLayer, CachePolicy, CacheService, CacheTags, Difference,
-        Policies, PoliciesBuilder, PurgeOptions, QueryKey, ResponseFuture, SetCookie, Shadow,
-        ShadowReport, ShadowRoute, StatusDetail, TagField,
+        BodyError, CacheBody, CacheControl, CacheLayer, CachePolicy, CacheService, CacheTags,
+        Difference, Policies, PoliciesBuilder, PurgeOptions, QueryKey, ResponseFuture, SetCookie,
+        Shadow, ShadowReport, ShadowRoute, StatusDetail, TagField,
     },
     key::{Key, KeyRef, KeySpace},
     settings::{AerospikeSettings, BackendKind, ConnectMode, RedisSettings, Secret, Settings},

@@ -7,9 +7,10 @@ mod support;
 use std::time::Duration;
 
 use axum::body::Body;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
-use larder::CacheBody;
-use support::{App, Feed, Origin, Step, answer, body_of, feed, frames, settle};
+use larder::{Cache, CacheBody, Reason};
+use support::{App, Asking, Feed, Origin, Step, answer, body_of, feed, frames, settle};
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
@@ -136,13 +137,142 @@ async fn a_body_of_its_length_is_stored_without_its_end_being_asked_for() {
     assert!(is_stored(&app).await);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_body_with_trailers_passes_whole_and_is_not_stored() {
-    let app = once(FRESH, || frames(&[Step::Data("text"), Step::Trailers]));
-    let body = app.open("/", &[]).await.into_body();
+/// The body and its trailers.
+async fn whole(body: CacheBody<Body>) -> (String, Option<HeaderMap>) {
     let collected = body.collect().await.unwrap();
-    assert!(collected.trailers().is_some());
+    let trailers = collected.trailers().cloned();
+    let bytes = collected.to_bytes().to_vec();
+    (String::from_utf8(bytes).unwrap(), trailers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_are_stored_and_come_with_every_hit() {
+    let app = once(FRESH, || {
+        frames(&[
+            Step::Data("text"),
+            Step::Trailer("server-timing", "db;dur=3"),
+        ])
+    });
+    for is_hit in [false, true, true] {
+        let response = app.open("/", &[]).await;
+        let told = response.headers()["cache-status"].to_str().unwrap();
+        assert_eq!(told.contains("; hit"), is_hit);
+        if is_hit {
+            assert_eq!(response.headers()["trailer"], "server-timing");
+            assert!(!response.headers().contains_key("content-length"));
+            assert_eq!(http_body::Body::size_hint(response.body()).exact(), None);
+        }
+        let (text, trailers) = whole(response.into_body()).await;
+        assert_eq!(text, "text");
+        assert_eq!(trailers.unwrap()["server-timing"], "db;dur=3");
+    }
+    assert_eq!(app.send("HEAD", "/", &[]).await.text(), "");
+    assert_eq!(app.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_survive_the_way_to_a_server_and_a_soft_purge_and_a_validation() {
+    let origin = Origin::now(|call| match call.header("if-none-match") {
+        Some(_) => answer(
+            304,
+            &[("cache-control", "max-age=60"), ("etag", "\"a\"")],
+            "",
+        ),
+        None => {
+            let body = frames(&[Step::Data("text"), Step::Trailer("x-sum", "1")]);
+            answer(
+                200,
+                &[("cache-control", "max-age=60"), ("etag", "\"a\"")],
+                body,
+            )
+        }
+    });
+    let app = App::on(Cache::new(Asking::new()), origin, |layer| layer);
+    app.get("/").await;
+    app.cache.flush().await;
+    for expected in ["hit", "fwd=stale; fwd-status=304", "hit"] {
+        let response = app.open("/", &[]).await;
+        let told = response.headers()["cache-status"].to_str().unwrap();
+        assert!(told.contains(expected), "{told}");
+        let (text, trailers) = whole(response.into_body()).await;
+        assert_eq!(
+            (text.as_str(), &trailers.unwrap()["x-sum"]),
+            ("text", &HeaderValue::from_static("1"))
+        );
+        app.cache.flush().await;
+        if expected == "hit" {
+            app.cache.purge_soft("http://test.example/").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_that_none_may_be_are_for_nobody_else() {
+    let fields = &[("cache-control", "max-age=60, private=\"x-own\"")];
+    let (feed, app) = steered(fields);
+    let leader = app.open("/", &[]).await.into_body();
+    let follower = app.open("/", &[]).await.into_body();
+    feed.send(Step::Data("text"));
+    feed.send(Step::Trailers(&[
+        ("set-cookie", "id=1"),
+        ("x-own", "ada"),
+        ("x-all", "1"),
+    ]));
+    drop(feed);
+    let (_, own) = whole(leader).await;
+    assert_eq!(own.unwrap().len(), 3);
+    let hit = app.open("/", &[]).await.into_body();
+    for body in [follower, hit] {
+        let (text, shared) = whole(body).await;
+        assert_eq!(text, "text");
+        let shared = shared.unwrap();
+        assert_eq!(
+            (shared.len(), &shared["x-all"]),
+            (1, &HeaderValue::from_static("1"))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_with_too_many_trailers_passes_whole_and_is_not_stored() {
+    const MANY: &[(&str, &str)] = &[("x", "1"); 65];
+    let (feed, app) = steered(FRESH);
+    let leader = app.open("/", &[]).await.into_body();
+    let follower = app.open("/", &[]).await.into_body();
+    feed.send(Step::Data("text"));
+    feed.send(Step::Trailers(MANY));
+    drop(feed);
+    for body in [leader, follower] {
+        assert_eq!(whole(body).await.1.unwrap().len(), 65);
+    }
     assert!(!is_stored(&app).await);
+    assert_eq!(app.cache.stats().reasons[Reason::Trailers], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_that_are_announced_are_waited_for_behind_a_declared_length() {
+    let fields = &[
+        ("cache-control", "max-age=60"),
+        ("content-length", "4"),
+        ("trailer", "x-sum"),
+    ];
+    let app = once(fields, || {
+        frames(&[Step::Data("text"), Step::Trailer("x-sum", "1")])
+    });
+    for _ in 0..2 {
+        let body = app.open("/", &[]).await.into_body();
+        assert_eq!(whole(body).await.1.unwrap()["x-sum"], "1");
+    }
+    assert_eq!(app.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_trailers_leave_nothing_in_the_store() {
+    let app = once(FRESH, || frames(&[Step::Data("text"), Step::Trailers(&[])]));
+    app.get("/").await;
+    let hit = app.open("/", &[]).await;
+    assert_eq!(hit.headers()["content-length"], "4");
+    assert_eq!(whole(hit.into_body()).await, ("text".to_owned(), None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -153,6 +153,7 @@ impl CacheBuilder {
             response_flights: Arc::default(),
             generations: Arc::default(),
             writes: Default::default(),
+            in_flight: Default::default(),
             counters: Default::default(),
             failing: Default::default(),
         };

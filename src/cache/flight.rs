@@ -1,6 +1,7 @@
 //! Flights: several callers for one key wait for the work of one.
 
 use std::{
+    any::Any,
     collections::HashMap,
     hash::BuildHasher,
     sync::{
@@ -29,9 +30,16 @@ type Shard<O> = Mutex<HashMap<Key, Under<O>, RandomState>>;
 
 struct Under<O> {
     id: u64,
-    outcome: watch::Receiver<Option<O>>,
+    told: watch::Receiver<Told<O>>,
     /// The markers of the tags that what is loaded will have.
     tags: Option<Arc<[Key]>>,
+}
+
+/// What a leader has told so far.
+struct Told<O> {
+    outcome: Option<O>,
+    /// It waits for the backend, and not for the work itself.
+    is_asking: bool,
 }
 
 /// What a caller has become by asking to join.
@@ -61,15 +69,15 @@ impl<O: Clone + Send + Sync> Flights<O> {
     pub(crate) fn join_tagged(self: &Arc<Self>, key: &Key, tags: Option<Arc<[Key]>>) -> Joined<O> {
         let mut shard = self.shard(key);
         if let Some(under) = shard.get(key) {
-            let outcome = under.outcome.clone();
-            return Joined::Follower(Follower {
-                id: under.id,
-                outcome,
-            });
+            let told = under.told.clone();
+            return Joined::Follower(Follower { id: under.id, told });
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let (sender, outcome) = watch::channel(None);
-        shard.insert(key.clone(), Under { id, outcome, tags });
+        let (sender, told) = watch::channel(Told {
+            outcome: None,
+            is_asking: false,
+        });
+        shard.insert(key.clone(), Under { id, told, tags });
         Joined::Leader(Leader {
             id,
             key: key.clone(),
@@ -128,7 +136,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Leader<O> {
     id: u64,
     key: Key,
-    sender: watch::Sender<Option<O>>,
+    sender: watch::Sender<Told<O>>,
     flights: Arc<Flights<O>>,
 }
 
@@ -143,7 +151,19 @@ impl<O> Leader<O> {
 
     /// Gives the followers their outcome. Until the leader is dropped, later callers get it at once.
     pub(crate) fn announce(&self, outcome: O) {
-        self.sender.send_replace(Some(outcome));
+        self.sender.send_modify(|told| told.outcome = Some(outcome));
+    }
+
+    /// Tells the followers that the leader waits for the backend, until the guard is dropped: they wait for it too.
+    pub(crate) fn ask(&self) -> Asking<'_, O> {
+        self.sender.send_modify(|told| told.is_asking = true);
+        Asking(self)
+    }
+
+    /// Takes back the outcome and ends the flight, as if the leader had left without one.
+    pub(crate) fn retract(&self) {
+        self.leave();
+        self.sender.send_modify(|told| told.outcome = None);
     }
 
     /// Ends the flight, and then gives its followers their outcome: who asks again begins another.
@@ -163,10 +183,27 @@ impl<O> Drop for Leader<O> {
     }
 }
 
+/// A leader waits for the backend while this lives.
+pub(crate) struct Asking<'a, O>(&'a Leader<O>);
+
+impl<O> Drop for Asking<'_, O> {
+    fn drop(&mut self) {
+        self.0.sender.send_modify(|told| told.is_asking = false);
+    }
+}
+
 /// Waits for the outcome of a flight.
 pub(crate) struct Follower<O> {
     id: u64,
-    outcome: watch::Receiver<Option<O>>,
+    told: watch::Receiver<Told<O>>,
+}
+
+/// What a follower waits for.
+pub(crate) enum Phase<O> {
+    /// The backend, which the leader asks.
+    Backend,
+    /// Nothing more: the outcome, or `None` when the leader left without one.
+    Over(Option<O>),
 }
 
 impl<O: Clone> Follower<O> {
@@ -176,7 +213,29 @@ impl<O: Clone> Follower<O> {
 
     /// The outcome, or `None` when the leader left without one.
     pub(crate) async fn outcome(mut self) -> Option<O> {
-        self.outcome.wait_for(Option::is_some).await.ok()?.clone()
+        let told = self.told.wait_for(|told| told.outcome.is_some()).await;
+        told.ok()?.outcome.clone()
+    }
+
+    /// Waits until there is an outcome that this one waits for, or the leader asks the backend.
+    pub(crate) async fn phase(&mut self, is_awaited: impl Fn(&O) -> bool) -> Phase<O> {
+        let is_over = |told: &Told<O>| told.outcome.as_ref().is_some_and(&is_awaited);
+        match self
+            .told
+            .wait_for(|told| is_over(told) || told.is_asking)
+            .await
+        {
+            Ok(told) if !is_over(&told) => Phase::Backend,
+            Ok(told) => Phase::Over(told.outcome.clone()),
+            Err(_) => Phase::Over(None),
+        }
+    }
+
+    /// Waits until the leader asks the backend no more.
+    pub(crate) async fn answered(&mut self) {
+        let is_over = |told: &Told<O>| told.outcome.is_some() || !told.is_asking;
+        // A leader that has left asks nothing either.
+        let _ = self.told.wait_for(is_over).await;
     }
 }
 
@@ -185,6 +244,8 @@ impl<O: Clone> Follower<O> {
 pub(crate) enum Landing {
     /// Something was stored that may answer them, or tells which variant to wait for.
     LookAgain,
+    /// The response has come, and its body is under way: what that is, `http` knows.
+    Shared(Arc<dyn Any + Send + Sync>),
     /// The response is not for them: each runs by itself.
     Unshared,
     /// The inner service failed: each runs by itself, a few at a time.

@@ -112,6 +112,28 @@ pub(crate) struct Load {
     table: Arc<Generations>,
 }
 
+/// Tells of a load, after the load itself has gone to those who store, whether it was overtaken.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    generation: Arc<Generation>,
+    seen: u64,
+    invalidated_tags: u64,
+    table: Arc<Generations>,
+}
+
+impl Watch {
+    /// Whether the key was invalidated by this process since the load began.
+    pub(crate) async fn is_late(&self) -> bool {
+        *self.generation.invalidations.read().await != self.seen
+    }
+
+    /// Whether one of these tags was invalidated by this process since the load began, or may have been.
+    pub(crate) fn have_tags_changed(&self, markers: &[Key]) -> bool {
+        let log = self.table.tags();
+        log.has_changed(self.invalidated_tags, markers)
+    }
+}
+
 /// Who decides whether what was loaded comes too late.
 enum Keeping {
     /// This process alone.
@@ -199,13 +221,22 @@ impl Load {
 
     /// Whether one of these tags was invalidated by this process since the load began, or may have been.
     pub(crate) fn have_tags_changed(&self, markers: &[Key]) -> bool {
-        let log = self.table.tags();
-        log.has_changed(self.invalidated_tags, markers)
+        self.watch().have_tags_changed(markers)
     }
 
     /// Whether the key was invalidated by this process since the load began.
     pub(crate) async fn is_late(&self) -> bool {
-        *self.generation.invalidations.read().await != self.seen
+        self.watch().is_late().await
+    }
+
+    /// The means to ask that later, for as long as the load lives.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch {
+            generation: self.generation.clone(),
+            seen: self.seen,
+            invalidated_tags: self.invalidated_tags,
+            table: self.table.clone(),
+        }
     }
 
     /// Lets the one invalidation pass that the caller itself has made, after what it loaded was there.

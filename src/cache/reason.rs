@@ -118,11 +118,13 @@ reasons! {
     PolicyInside => "policy-inside",
     /// Not stored: the body is larger than the layer or the backend takes.
     TooLarge => "too-large",
+    /// Not stored: other bodies on their way into the store take all the memory that there is for them.
+    InFlight => "in-flight",
     /// Not stored: the response has more fields than a header map takes.
     TooManyFields => "too-many-fields",
     /// Not stored: the response varies by credentials, whose hash needs `CACHE_HASH_KEY` on a shared backend.
     VaryBySecret => "vary-by-secret",
-    /// Not stored: the response has trailers.
+    /// Not stored: the response has more trailers, or longer ones, than are kept.
     Trailers => "trailers",
     /// Not stored: the body broke off, or its client left.
     Broken => "broken",

@@ -27,6 +27,9 @@ macro_rules! counts {
             pub reasons: Reasons,
             /// Loads and requests under way that others may be waiting for.
             pub flights: u64,
+            /// Bytes that response bodies take on their way into the store, or have reserved there
+            /// ([`CacheLayer::max_in_flight_bytes`](crate::CacheLayer::max_in_flight_bytes)).
+            pub http_in_flight_bytes: u64,
             /// Entries and bytes held, where the backend can tell without counting.
             pub usage: Option<Usage>,
             /// Whether calls to a backend outside this process go through.
@@ -43,6 +46,7 @@ macro_rules! counts {
                     $($field: self.sum(Event::$event),)*
                     reasons: Reasons::read(|reason| self.total(|shard| &shard.reasons.0[reason as usize])),
                     flights: 0,
+                    http_in_flight_bytes: 0,
                     usage: None,
                     breaker: BreakerState::Closed,
                     outages: 0,

@@ -42,6 +42,21 @@ impl Telling {
         }
     }
 
+    /// An answer made from that to another request, which went to the inner service.
+    pub(super) fn collapsed() -> Self {
+        let outcome = Outcome::Fwd {
+            reason: Forward::Miss,
+            status: None,
+            stored: false,
+            collapsed: true,
+        };
+        Self {
+            outcome,
+            why: None,
+            detail: None,
+        }
+    }
+
     pub(super) fn value(self, config: &Config) -> Option<HeaderValue> {
         let status = config.status.as_ref()?;
         let why = self
@@ -78,6 +93,31 @@ pub(super) fn from_store<R>(
     now: Timestamp,
     telling: Telling,
 ) -> Response<CacheBody<R>> {
+    with_body(
+        config,
+        stored,
+        asked,
+        client,
+        now,
+        telling,
+        || match stored.trailers() {
+            None => CacheBody::stored(stored.body.clone()),
+            Some(trailers) => CacheBody::trailed(stored.body.clone(), trailers.clone()),
+        },
+    )
+}
+
+/// [`from_store`] with a body of its own, where one is called for.
+#[inline]
+pub(super) fn with_body<R>(
+    config: &Config,
+    stored: &StoredResponse,
+    asked: &Asked,
+    client: &HeaderMap,
+    now: Timestamp,
+    telling: Telling,
+    body: impl FnOnce() -> CacheBody<R>,
+) -> Response<CacheBody<R>> {
     let status = stored.head.status;
     let received = stored.head.times.response;
     let not_modified = asked.conditional
@@ -103,7 +143,7 @@ pub(super) fn from_store<R>(
     };
     let body = match not_modified || asked.is_head {
         true => CacheBody::empty(),
-        false => CacheBody::stored(stored.body.clone()),
+        false => body(),
     };
     let mut response = Response::new(body);
     *response.status_mut() = if not_modified {

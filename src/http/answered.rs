@@ -14,6 +14,7 @@ use super::{
     answer::{self, Telling},
     asked::Asked,
     body::{CacheBody, drain},
+    body_error::BoxError,
     commit::announce,
     conditional,
     fields::{self, ByHead},
@@ -195,11 +196,12 @@ impl Answered {
         };
         self.config.cache.count(Event::HttpRevalidated);
         let mut headers = stored.head.headers.clone();
+        let trailers = stored.trailers().cloned().unwrap_or_default();
         fields::freshen(&mut headers, &from_304.headers);
         let offer = self.offer_anew(stored, &mut headers, from_304);
         let (kept, detail) = match offer.place(load, leader).await {
             Ok(commit) => {
-                commit.store(vec![stored.body.clone()], None);
+                commit.store_whole(stored.body.clone(), trailers.clone());
                 (true, None)
             }
             Err(refused) => {
@@ -207,7 +209,7 @@ impl Answered {
                 (false, Some(refused.reason))
             }
         };
-        let fresh = offer.stored(stored.body.clone());
+        let fresh = offer.stored(stored.body.clone(), trailers);
         self.reuse(&fresh, self.telling(Some(304), kept, detail))
     }
 
@@ -235,7 +237,7 @@ impl Answered {
         leader: Option<Leader<Landing>>,
     ) -> Response<CacheBody<R>>
     where
-        R: Body<Data = Bytes> + Send + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (mut parts, body) = response.into_parts();
         if self.asked.is_head {
@@ -329,7 +331,7 @@ impl Answered {
         body: CacheBody<R>,
     ) -> Response<CacheBody<R>>
     where
-        R: Body<Data = Bytes> + Send + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let mut response = match range {
             Ok(range) => {
@@ -365,7 +367,8 @@ impl Answered {
         let offer = self.offer_anew(stored, &mut headers, from_head);
         match offer.place(load, None).await {
             Ok(commit) => {
-                commit.store(vec![stored.body.clone()], None);
+                let trailers = stored.trailers().cloned().unwrap_or_default();
+                commit.store_whole(stored.body.clone(), trailers);
                 true
             }
             Err(refused) => {
@@ -378,7 +381,7 @@ impl Answered {
     /// Reads a body to its end for the store, when the client needs none of it.
     fn drain_behind<R>(&self, body: CacheBody<R>)
     where
-        R: Body<Data = Bytes> + Send + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         if body.is_keeping()
             && let Ok(runtime) = Handle::try_current()

@@ -96,6 +96,6 @@ fn unwrap(body: CacheBody<Body>) -> Body {
     match body.unwrap() {
         Unwrapped::Stored(bytes) => Body::from(bytes),
         Unwrapped::Pass(body) => body,
-        Unwrapped::Tee(body) => Body::new(body),
+        Unwrapped::Other(body) => Body::new(body),
     }
 }

@@ -9,18 +9,22 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use self::window::Window;
-use super::{commit::Tee, shadow::Comparison};
-use crate::Reason;
+use super::{
+    body_error::{BodyError, BoxError},
+    shadow::Comparison,
+    stream::Reader,
+};
 
 pin_project_lite::pin_project! {
     /// The body of a response that went through [`CacheLayer`](crate::CacheLayer).
     ///
-    /// From the store it is one frame that shares the stored bytes, or several where several ranges were asked for. A
-    /// body of the inner service is passed on frame by frame as it comes, and a copy is kept by reference when the
-    /// response is to be stored.
+    /// From the store it is one frame that shares the stored bytes, several where several ranges were asked for, and
+    /// another for trailers where the response came with them. A body of the inner service is passed on frame by frame as
+    /// it comes; one that is to be stored is kept by reference meanwhile, and shared with the requests that wait for it.
     pub struct CacheBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -31,12 +35,14 @@ pin_project_lite::pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Stored { bytes: Option<Bytes> },
+        // Seldom, and boxed for the sake of all others.
+        Trailed { rest: Box<(Option<Bytes>, Option<HeaderMap>)> },
         Pass { #[pin] body: B },
-        Tee { #[pin] body: B, tee: Box<Tee> },
         Watched { #[pin] body: B, comparison: Option<Box<Comparison>> },
         // Boxed, because few bodies are ranges and every hit is moved around.
         Chunks { chunks: Box<Chunks> },
         Window { window: Box<Window<B>> },
+        Shared { reader: Box<Reader> },
     }
 }
 
@@ -55,6 +61,16 @@ impl<B> CacheBody<B> {
         }
     }
 
+    /// A stored body with what came behind it.
+    pub(super) fn trailed(bytes: Bytes, trailers: HeaderMap) -> Self {
+        let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self {
+            kind: Kind::Trailed {
+                rest: Box::new((bytes, Some(trailers))),
+            },
+        }
+    }
+
     pub(super) fn empty() -> Self {
         Self {
             kind: Kind::Stored { bytes: None },
@@ -67,11 +83,10 @@ impl<B> CacheBody<B> {
         }
     }
 
-    pub(super) fn tee(body: B, tee: Tee) -> Self {
+    pub(super) fn shared(reader: Reader) -> Self {
         Self {
-            kind: Kind::Tee {
-                body,
-                tee: Box::new(tee),
+            kind: Kind::Shared {
+                reader: Box::new(reader),
             },
         }
     }
@@ -106,12 +121,13 @@ impl<B> CacheBody<B> {
         }
     }
 
-    /// Whether a copy of the body is being kept for the store.
+    /// Whether the body is being kept for the store.
     pub(super) fn is_keeping(&self) -> bool {
         match &self.kind {
-            Kind::Tee { tee, .. } => tee.is_keeping(),
+            Kind::Shared { reader } => reader.is_keeping(),
             Kind::Window { window } => window.is_keeping(),
             Kind::Stored { .. }
+            | Kind::Trailed { .. }
             | Kind::Pass { .. }
             | Kind::Watched { .. }
             | Kind::Chunks { .. } => false,
@@ -124,7 +140,7 @@ impl<B> CacheBody<B> {
         match self.kind {
             Kind::Stored { bytes } => Unwrapped::Stored(bytes.unwrap_or_default()),
             Kind::Pass { body } => Unwrapped::Pass(body),
-            kind => Unwrapped::Tee(Self { kind }),
+            kind => Unwrapped::Other(Self { kind }),
         }
     }
 }
@@ -134,38 +150,31 @@ impl<B> CacheBody<B> {
 pub(super) enum Unwrapped<B> {
     Stored(Bytes),
     Pass(B),
-    Tee(CacheBody<B>),
+    Other(CacheBody<B>),
 }
 
-impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
+impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for CacheBody<B> {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
             KindProj::Stored { bytes } => {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }
-            KindProj::Pass { body } => body.poll_frame(cx),
-            KindProj::Tee { mut body, tee } => {
-                let frame = std::task::ready!(body.as_mut().poll_frame(cx));
-                match &frame {
-                    Some(Ok(frame)) => match frame.data_ref() {
-                        Some(data) => tee.keep(data),
-                        None => tee.give_up(Reason::Trailers),
-                    },
-                    Some(Err(_)) => tee.break_off(),
-                    None => tee.end(cx),
-                }
-                // Whoever sees an end here does not poll again.
-                if body.is_end_stream() || tee.is_full() {
-                    tee.end(cx);
-                }
-                Poll::Ready(frame)
+            KindProj::Trailed { rest } => {
+                let (bytes, trailers) = &mut **rest;
+                let data = bytes.take().map(Frame::data);
+                Poll::Ready(
+                    data.or_else(|| trailers.take().map(Frame::trailers))
+                        .map(Ok),
+                )
             }
+            KindProj::Pass { body } => body.poll_frame(cx).map_err(BodyError::inner),
+            KindProj::Shared { reader } => reader.poll_frame(cx),
             KindProj::Watched {
                 mut body,
                 comparison,
@@ -175,7 +184,9 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
                     let data = match &frame {
                         Some(Ok(frame)) => Some(frame.data_ref().map_or(&[][..], |data| data)),
                         // What broke off is not compared.
-                        Some(Err(_)) => return Poll::Ready(frame),
+                        Some(Err(_)) => {
+                            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::inner)));
+                        }
                         None => None,
                     };
                     let goes_on = data.is_some_and(|data| watching.data(data));
@@ -185,7 +196,7 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
                         _ => watching.end(),
                     }
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::inner)))
             }
             KindProj::Chunks { chunks } => {
                 let next = chunks.rest.next();
@@ -199,24 +210,28 @@ impl<B: Body<Data = Bytes>> Body for CacheBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Stored { bytes } => bytes.is_none(),
-            Kind::Pass { body } | Kind::Tee { body, .. } | Kind::Watched { body, .. } => {
-                body.is_end_stream()
-            }
             Kind::Chunks { chunks } => chunks.len == 0,
             Kind::Window { window } => window.len() == 0,
+            Kind::Trailed { rest } => rest.1.is_none(),
+            Kind::Pass { body } | Kind::Watched { body, .. } => body.is_end_stream(),
+            Kind::Shared { reader } => reader.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
+        let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
         match &self.kind {
-            Kind::Stored { bytes } => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Kind::Pass { body } | Kind::Tee { body, .. } | Kind::Watched { body, .. } => {
-                body.size_hint()
+            Kind::Stored { bytes } => SizeHint::with_exact(len(bytes)),
+            // A server that knew the length would declare it, and have no room for trailers.
+            Kind::Trailed { rest } => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(len(&rest.0));
+                hint
             }
             Kind::Chunks { chunks } => SizeHint::with_exact(chunks.len),
             Kind::Window { window } => SizeHint::with_exact(window.len()),
+            Kind::Pass { body } | Kind::Watched { body, .. } => body.size_hint(),
+            Kind::Shared { reader } => reader.size_hint(),
         }
     }
 }
@@ -231,17 +246,18 @@ impl<B> fmt::Debug for CacheBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             Kind::Stored { .. } => "CacheBody::Stored",
+            Kind::Trailed { .. } => "CacheBody::Trailed",
             Kind::Pass { .. } => "CacheBody::Pass",
-            Kind::Tee { .. } => "CacheBody::Tee",
             Kind::Watched { .. } => "CacheBody::Watched",
             Kind::Chunks { .. } => "CacheBody::Chunks",
             Kind::Window { .. } => "CacheBody::Window",
+            Kind::Shared { .. } => "CacheBody::Shared",
         })
     }
 }
 
 /// Reads a body as long as that brings something into the store.
-pub(super) async fn drain<B: Body<Data = Bytes>>(body: CacheBody<B>) {
+pub(super) async fn drain<B: Body<Data = Bytes, Error: Into<BoxError>>>(body: CacheBody<B>) {
     let mut body = pin!(body);
     while body.is_keeping() {
         if !matches!(

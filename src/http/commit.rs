@@ -1,38 +1,29 @@
-//! The copy that is kept of a body while it streams, and what becomes of it.
+//! Storing a response, once its body is there.
 
 use std::{sync::Arc, task::Context};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body;
 
 use super::{
     Landing,
     body::CacheBody,
+    body_error::BoxError,
+    budget::Reserved,
     freshness::ResponsePolicy,
     layer::Config,
     lookup,
+    sharing::Sharing,
     stored::{StoredHead, StoredResponse},
+    stream::{Keeping, Stream},
     telling::explained,
+    variants::{Variant, VariantRecord},
 };
 use crate::{
     CodecId, Entry, ErrorKind, Key, Peek, PutMode, Reason, TagStamp, Timestamp,
     cache::{Collected, Event, Leader, Load, Tags},
 };
-
-/// Chunks below this many bytes are copied.
-const SMALL: usize = 1024;
-
-/// Keeps the chunks of a body by reference, up to a limit, and commits a body that ended well.
-pub(super) struct Tee {
-    chunks: Vec<Bytes>,
-    /// Small chunks since the last large one, copied: each would hold on to a whole buffer of its connection.
-    small: BytesMut,
-    len: u64,
-    limit: u64,
-    /// What `Content-Length` promised.
-    expected: Option<u64>,
-    commit: Option<Commit>,
-}
 
 /// Everything that storing a response takes, but for its body.
 pub(super) struct Commit {
@@ -48,130 +39,77 @@ pub(super) struct Commit {
     pub(super) on_variant: Option<PutMode>,
     pub(super) leader: Option<Leader<Landing>>,
     pub(super) route: Option<Arc<str>>,
-}
-
-impl Tee {
-    fn new(commit: Commit, expected: Option<u64>) -> Self {
-        let limit = commit.config.max_body;
-        Self {
-            chunks: Vec::new(),
-            small: BytesMut::new(),
-            len: 0,
-            limit,
-            expected,
-            commit: Some(commit),
-        }
-    }
-
-    pub(super) fn keep(&mut self, data: &Bytes) {
-        if self.commit.is_none() || data.is_empty() {
-            return;
-        }
-        self.len += data.len() as u64;
-        if self.len > self.expected.unwrap_or(self.limit).min(self.limit) {
-            return self.give_up(Reason::TooLarge);
-        }
-        if data.len() < SMALL {
-            return self.small.extend_from_slice(data);
-        }
-        self.gather();
-        self.chunks.push(data.clone());
-    }
-
-    fn forget(&mut self) {
-        self.chunks = Vec::new();
-        self.small = BytesMut::new();
-    }
-
-    fn gather(&mut self) {
-        if !self.small.is_empty() {
-            self.chunks.push(self.small.split().freeze());
-        }
-    }
-
-    pub(super) fn is_keeping(&self) -> bool {
-        self.commit.is_some()
-    }
-
-    /// Whether everything that `Content-Length` promised is there; servers do not poll a body beyond that.
-    pub(super) fn is_full(&self) -> bool {
-        self.expected == Some(self.len)
-    }
-
-    /// The body ended: stores it, in memory at once, on a server in a task of its own.
-    pub(super) fn end(&mut self, cx: &mut Context<'_>) {
-        let Some(commit) = self.commit.take() else {
-            return;
-        };
-        if self.expected.is_some_and(|expected| expected != self.len) {
-            return commit.broken();
-        }
-        self.gather();
-        commit.store(std::mem::take(&mut self.chunks), Some(cx));
-    }
-
-    /// The body cannot be stored: too large, or with trailers, which a stored copy would lack.
-    pub(super) fn give_up(&mut self, reason: Reason) {
-        self.forget();
-        if let Some(commit) = self.commit.take() {
-            commit.not_stored(Event::HttpRefused, reason);
-            announce(commit.leader.as_ref(), Landing::Unshared);
-        }
-    }
-
-    /// The body broke off.
-    pub(super) fn break_off(&mut self) {
-        self.forget();
-        if let Some(commit) = self.commit.take() {
-            commit.broken();
-        }
-    }
-}
-
-impl Drop for Tee {
-    /// A body that was not read to its end is not stored; the client has gone, perhaps.
-    fn drop(&mut self) {
-        self.break_off();
-    }
+    /// The flight for the URI, of a leader who has come to know that there are variants.
+    pub(super) before: Option<Leader<Landing>>,
+    /// The variant that the response is, for those who wait for it.
+    pub(super) variant: Option<(Variant, VariantRecord)>,
+    /// What `Trailer` announces.
+    pub(super) trailer: Option<HeaderValue>,
+    /// The fields that the response has for one client only.
+    pub(super) private: Vec<HeaderName>,
+    /// What the body may take while it is under way.
+    pub(super) reserved: Arc<Reserved>,
 }
 
 impl Commit {
-    /// A body whose copy is stored when it has been read, or at once when there is nothing to read: servers do not poll
-    /// an empty body.
-    pub(super) fn keep<B: Body<Data = Bytes>>(
-        self,
-        body: B,
-        expected: Option<u64>,
-    ) -> CacheBody<B> {
+    /// A body that is stored when it has been read, or at once when there is nothing to read: servers do not poll an
+    /// empty body. Those who wait for the response have it from now on, and read the body with whoever gets this.
+    pub(super) fn keep<B>(mut self, body: B, expected: Option<u64>) -> CacheBody<B>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         if body.is_end_stream() || expected == Some(0) {
             match expected {
-                None | Some(0) => self.store(Vec::new(), None),
+                None | Some(0) => self.store_whole(Bytes::new(), HeaderMap::new()),
                 Some(_) => self.broken(),
             }
             return CacheBody::pass(body);
         }
-        CacheBody::tee(body, Tee::new(self, expected))
+        let (stream, reader) = Stream::new(&self);
+        self.share(&stream, expected);
+        let body = Box::pin(CacheBody::pass(body));
+        stream.begin(body, Keeping::new(self, expected));
+        CacheBody::shared(reader)
+    }
+
+    /// Stores a response whose body is there. Those who wait for it have it before it is stored.
+    pub(super) fn store_whole(mut self, body: Bytes, trailers: HeaderMap) {
+        let stream = Stream::ended(&self, &body, &trailers);
+        self.share(&stream, Some(body.len() as u64));
+        self.store(vec![body], trailers, None);
+    }
+
+    /// Gives the response to those who wait for it, and to those who come while it is under way.
+    fn share(&mut self, stream: &Arc<Stream>, len: Option<u64>) {
+        if self.leader.is_none() && self.before.is_none() {
+            return;
+        }
+        let sharing = Landing::Shared(Arc::new(Sharing::new(self, stream.clone(), len)));
+        announce(self.leader.as_ref(), sharing.clone());
+        if let Some(before) = self.before.take() {
+            before.land(sharing);
+        }
     }
 
     /// Stores the response with this body. In memory that has happened when the call returns; else it goes on in a task
     /// that `Cache::flush` waits for.
-    pub(super) fn store(self, body: Vec<Bytes>, cx: Option<&mut Context<'_>>) {
+    pub(super) fn store(self, body: Vec<Bytes>, trailers: HeaderMap, cx: Option<&mut Context<'_>>) {
         let cache = self.config.cache.clone();
-        let storing = async move { self.put(&body).await };
+        let storing = async move { self.put(&body, trailers).await };
         cache.shared().writes.run(storing, cx);
     }
 
-    async fn put(self, body: &[Bytes]) {
+    async fn put(self, body: &[Bytes], trailers: HeaderMap) {
         let stamps = match self.stamps().await {
             Ok(stamps) => stamps,
-            Err(Reason::Late) => return self.not_stored(Event::LoadLate, Reason::Late),
+            Err(Reason::Late) => return self.late(),
             Err(reason) => {
                 announce(self.leader.as_ref(), Landing::Unshared);
                 return self.not_stored(Event::HttpRefused, reason);
             }
         };
         let Some(permit) = self.load.may_store().await else {
-            return self.not_stored(Event::LoadLate, Reason::Late);
+            return self.late();
         };
         let mode = self.on_variant.unwrap_or(permit.mode);
         let now = Timestamp::now();
@@ -190,8 +128,9 @@ impl Commit {
         } = self;
         let refused = |event, reason| not_stored(&config, route.as_deref(), event, reason);
         head.make_etag(body, &config.rules);
-        let (payload, body_at) = head.encode(body);
-        let stored = StoredResponse::new(head, payload.slice(body_at..), policy, &config.rules);
+        let (payload, body_at) = head.encode(body, &trailers);
+        let body = payload.slice(body_at..);
+        let stored = StoredResponse::new(head, body, trailers, policy, &config.rules);
         let weight = stored.weight();
         let most = config.cache.capabilities().max_value_len;
         let is_too_large = most.is_some_and(|most| payload.len() > most);
@@ -215,8 +154,9 @@ impl Commit {
                 Landing::Unshared
             }
             // Somebody else was quicker, or the URI was invalidated. In either case those who wait had better look
-            // again, and one of them leads where nothing is found: dropping the leader without a word hands over.
+            // again, and one of them leads where nothing is found.
             Ok(false) if mode != PutMode::Always => {
+                retract(leader.as_ref());
                 return refused(Event::LoadLate, Reason::Late);
             }
             Ok(false) | Err(_) => {
@@ -261,8 +201,21 @@ impl Commit {
         })
     }
 
-    /// Dropping the leader without a word hands its flight over to one of those who wait.
-    fn broken(self) {
+    /// What was overtaken is for nobody who asks from now on: one of them leads.
+    fn late(&self) {
+        retract(self.leader.as_ref());
+        self.not_stored(Event::LoadLate, Reason::Late);
+    }
+
+    /// The body cannot be stored: it is too large, or there is no room for it.
+    pub(super) fn give_up(self, reason: Reason) {
+        self.not_stored(Event::HttpRefused, reason);
+        announce(self.leader.as_ref(), Landing::Unshared);
+    }
+
+    /// The body broke off. One of those who wait leads.
+    pub(super) fn broken(self) {
+        retract(self.leader.as_ref());
         self.not_stored(Event::HttpBroken, Reason::Broken);
     }
 
@@ -274,6 +227,13 @@ impl Commit {
 fn not_stored(config: &Config, route: Option<&str>, event: Event, reason: Reason) {
     config.cache.count(event);
     explained(config, route, reason);
+}
+
+/// Takes back what those who wait were told: they look again, and one of them leads.
+fn retract(leader: Option<&Leader<Landing>>) {
+    if let Some(leader) = leader {
+        leader.retract();
+    }
 }
 
 /// Tells those who wait for a response what became of it.

@@ -14,6 +14,7 @@ use super::{
     Landing,
     answered::{Answered, is_failure},
     body::CacheBody,
+    body_error::BoxError,
     conditional,
     freshness::Times,
     future::Call,
@@ -34,7 +35,7 @@ where
     S::Future: Send,
     S::Error: Send,
     B: Send + 'static,
-    R: Body<Data = Bytes> + Send + 'static,
+    R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     /// Asks the inner service, conditionally where a stored response has a validator. A `load` that was not begun before
     /// is begun here.
@@ -46,6 +47,7 @@ where
         load: Option<Load>,
     ) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();
+        let asking = leader.as_ref().map(Leader::ask);
         let load = match load {
             Some(load) => load,
             // RFC 9111 §4.3.5: the answer to a HEAD says something of what is stored, and else nothing.
@@ -54,6 +56,7 @@ where
             }
             None => lookup::begin_unseen(&config, &self.base, &self.patience).await,
         };
+        drop(asking);
         let client = self.request.headers().clone();
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
         if self.asked.range == RangeField::Bytes && (stale.is_some() || self.serves_no_ranges()) {

@@ -12,6 +12,7 @@ use tower_layer::Layer;
 #[cfg(feature = "compression")]
 use super::precompress::{Coding, Precompress};
 use super::{
+    budget::Budget,
     languages::Languages,
     policies::{CachePolicy, Policies},
     policy::{Rules, SetCookie},
@@ -76,6 +77,8 @@ pub(super) struct Config {
     pub(super) precompress: Precompress,
     pub(super) languages: Languages,
     pub(super) max_body: u64,
+    /// What bodies under way may take, for this layer and its clones.
+    pub(super) in_flight: Arc<Budget>,
     pub(super) max_variants: usize,
     pub(super) follower_wait: Duration,
     pub(super) status: Option<CacheStatus>,
@@ -111,6 +114,7 @@ impl CacheLayer {
             precompress: Precompress::default(),
             languages: Languages::default(),
             max_body: 1 << 20,
+            in_flight: Arc::new(Budget::new(64 << 20)),
             max_variants: 32,
             follower_wait: Duration::from_secs(5),
             status: CacheStatus::new("larder").ok(),
@@ -231,9 +235,28 @@ impl CacheLayer {
         self.change(|config| config.rules.ignore_client_directives = ignore)
     }
 
-    /// The largest body that is stored, in bytes; 1 MiB by default. A larger one streams to its client all the same.
+    /// The largest body that is stored, in bytes; 1 MiB by default. A larger one streams to its client all the same, and
+    /// to those who had begun to share it when it turned out to be too large: they go on together, the faster ones no more
+    /// than 256 KiB ahead. Waiting for the slowest ends with [`follower_wait`](Self::follower_wait), and then its body
+    /// breaks off.
     pub fn max_body_bytes(self, bytes: u64) -> Self {
         self.change(|config| config.max_body = bytes)
+    }
+
+    /// How many bytes all bodies may take while they are on their way into the store, in this layer and its clones; 64 MiB
+    /// by default. Where there is no room, a response streams to its own client and is not stored, and those who waited
+    /// for it run by themselves. A body that declares its length takes all of it from the beginning, and is counted until
+    /// it is stored and everybody who shares it has read it; [`Stats::http_in_flight_bytes`](crate::Stats) shows the sum.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory()).max_in_flight_bytes(16 << 20);
+    /// ```
+    pub fn max_in_flight_bytes(self, bytes: u64) -> Self {
+        self.change(|config| config.in_flight = Arc::new(Budget::new(bytes)))
     }
 
     /// Keeps stored responses compressed too, by these codings, and answers with the one that a client prefers; of equal
@@ -269,6 +292,8 @@ impl CacheLayer {
 
     /// How long a request waits for the response to another one for the same URI; 5 seconds by default. After that it
     /// runs by itself. Zero switches collapsing off.
+    ///
+    /// It waits for the head only: the body comes as the inner service gives it, to everybody at a speed of their own.
     pub fn follower_wait(self, wait: Duration) -> Self {
         self.change(|config| config.follower_wait = wait.min(LONGEST_WAIT))
     }

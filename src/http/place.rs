@@ -3,7 +3,10 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, Method, StatusCode,
+    header::{CONTENT_LENGTH, TRAILER},
+};
 use http_body::SizeHint;
 
 #[cfg(feature = "compression")]
@@ -11,6 +14,7 @@ use super::precompress;
 use super::{
     Landing,
     answered::{failed, is_failure},
+    budget::Reserved,
     commit::{Commit, announce},
     directives::ResponseDirectives,
     fields,
@@ -137,7 +141,19 @@ impl Offer<'_> {
             };
             return Err(self.release(refused, leader.as_ref()));
         }
-        Ok((self.place(load, leader).await?, expected))
+        let reserved = self.reserve();
+        if !reserved.raise(expected.unwrap_or(size.lower())) {
+            let refused = Refused::once(Reason::InFlight);
+            return Err(self.release(refused, leader.as_ref()));
+        }
+        let mut commit = self.place(load, leader).await?;
+        commit.reserved = reserved;
+        Ok((commit, expected))
+    }
+
+    /// Room for the body among all that are under way; none at first.
+    fn reserve(&self) -> Arc<Reserved> {
+        self.config.in_flight.begin(&self.config.cache)
     }
 
     /// Prepares for storing the response, whatever its body.
@@ -172,25 +188,26 @@ impl Offer<'_> {
         })?;
         let keep_until = policy.keep_until(rules);
         let choosing = self.choose(&load, keep_until);
+        let asking = leader.as_ref().map(|leader| leader.ask());
         let chosen = self.patience.wait_for_all(choosing).await;
+        drop(asking);
         let chosen = chosen.unwrap_or(Err(Refused::BACKEND));
         let (key, variant) = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;
         let is_reusable = times.response < policy.fresh_until() && !policy.must_be_validated();
-        let leader = match (leader, variant) {
-            (Some(leader), _) if !is_reusable => {
+        let (leader, before) = match leader {
+            Some(leader) if !is_reusable => {
                 leader.announce(Landing::Unshared);
-                None
+                (None, None)
             }
-            // Those who wait for the URI look again, and wait for their variant then.
-            (Some(leader), Some(_)) if *leader.key() != key => {
+            // Who asks from now on looks for the variant, and waits for that.
+            Some(leader) if variant.is_some() && *leader.key() != key => {
                 let joined = self.config.cache.shared().response_flights.join(&key);
-                leader.announce(Landing::LookAgain);
                 match joined {
-                    Joined::Leader(leader) => Some(leader),
-                    Joined::Follower(_) => None,
+                    Joined::Leader(of_variant) => (Some(of_variant), Some(leader)),
+                    Joined::Follower(_) => (None, Some(leader)),
                 }
             }
-            (leader, _) => leader,
+            leader => (leader, None),
         };
         match is_reusable {
             true => self.config.unshared.remove(self.base),
@@ -200,12 +217,15 @@ impl Offer<'_> {
                 .insert(self.base, false, times.response),
         }
         let config = self.config.clone();
-        let purged = variant.and_then(|variant| variant.purged);
+        let purged = variant.as_ref().and_then(|(variant, _)| variant.purged);
         let head = StoredHead {
             purged,
             ..self.head(&directives)
         };
-        let on_variant = variant.map(|variant| self.on_variant(variant.id));
+        let on_variant = variant
+            .as_ref()
+            .map(|(variant, _)| self.on_variant(variant.id));
+        let private = [directives.private_fields, directives.no_cache_fields].concat();
         let collected = self.collected.cloned();
         Ok(Commit {
             config,
@@ -218,6 +238,11 @@ impl Offer<'_> {
             on_variant,
             leader,
             route: self.route.cloned(),
+            before,
+            variant,
+            trailer: headers.get(TRAILER).cloned(),
+            private,
+            reserved: self.reserve(),
         })
     }
 
@@ -247,14 +272,14 @@ impl Offer<'_> {
     }
 
     /// The response as it is stored, for an answer made from it at once.
-    pub(super) fn stored(&self, body: Bytes) -> StoredResponse {
+    pub(super) fn stored(&self, body: Bytes, trailers: HeaderMap) -> StoredResponse {
         let (facts, headers, rules) = (&self.facts, self.headers, &self.config.rules);
         let directives = ResponseDirectives::read(headers, &rules.targets);
         let policy =
             ResponsePolicy::new(facts, self.status, headers, &directives, self.times, rules);
         let mut head = self.head(&directives);
         head.make_etag(std::slice::from_ref(&body), rules);
-        StoredResponse::new(head, body, policy, rules)
+        StoredResponse::new(head, body, trailers, policy, rules)
     }
 
     /// The head as it is stored.
@@ -288,7 +313,7 @@ impl Offer<'_> {
         &self,
         load: &Load,
         keep_until: Timestamp,
-    ) -> Result<(Key, Option<Variant>), Refused> {
+    ) -> Result<(Key, Option<(Variant, VariantRecord)>), Refused> {
         if load.is_given_up() {
             return Err(Refused::BACKEND);
         }
@@ -317,8 +342,9 @@ impl Offer<'_> {
                 None => VariantRecord::new(fields.clone(), self.keyed.fingerprint),
                 Some(record) => record.widened(&fields).unwrap_or_else(|| record.clone()),
             };
-            if let Some(variant) = self.note(record, there, mode, keep_until).await? {
-                return Ok((lookup::variant_key(self.config, &variant.id), Some(variant)));
+            if let Some(variant) = self.note(record.clone(), there, mode, keep_until).await? {
+                let key = lookup::variant_key(self.config, &variant.id);
+                return Ok((key, Some((variant, record))));
             }
         }
         Err(Refused::once(Reason::Contention))

@@ -237,10 +237,11 @@ fn encode(
         ..stored.head.clone()
     };
     head.make_etag(std::slice::from_ref(&body), rules);
-    let (payload, body_at) = head.encode(&[body]);
+    let trailers = stored.trailers().cloned().unwrap_or_default();
+    let (payload, body_at) = head.encode(&[body], &trailers);
     let body = payload.slice(body_at..);
     Some((
         payload,
-        StoredResponse::new(head, body, stored.policy, rules),
+        StoredResponse::new(head, body, trailers, stored.policy, rules),
     ))
 }

@@ -237,7 +237,8 @@ fn made_stale(entry: &Entry, now: Timestamp) -> Option<Entry> {
     // What the layer's rules change about a response is not in the store.
     let mut stored = StoredResponse::decode(entry.payload(), &Rules::default()).ok()?;
     stored.head.purged.get_or_insert(now);
-    let (payload, _) = stored.head.encode(slice::from_ref(&stored.body));
+    let trailers = stored.trailers().cloned().unwrap_or_default();
+    let (payload, _) = stored.head.encode(slice::from_ref(&stored.body), &trailers);
     same(payload, stored.weight())
 }
 

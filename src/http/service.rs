@@ -15,6 +15,7 @@ use super::{
     answer::{self, Telling},
     asked::{Asked, is_ambiguous},
     body::CacheBody,
+    body_error::BoxError,
     future::{Call, Passed, ResponseFuture},
     invalidation,
     key::{self, Keyed},
@@ -53,7 +54,7 @@ where
     S::Future: Send,
     S::Error: Send,
     B: Body + Send + 'static,
-    R: Body<Data = Bytes> + Send + 'static,
+    R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<CacheBody<R>>;
     type Error = S::Error;
@@ -92,7 +93,7 @@ impl<S> CacheService<S> {
         S::Future: Send,
         S::Error: Send,
         B: Body + Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         #[cfg(feature = "compression")]
         let request = self.config.precompress.restore_tags(request);
@@ -220,7 +221,7 @@ impl<S> CacheService<S> {
         S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
         B: Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         if let Some(authoriser) = &self.config.purge
             && purging::is_purge(request.method())

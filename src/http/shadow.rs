@@ -12,6 +12,7 @@ mod report;
 use super::{
     answer::Telling,
     body::CacheBody,
+    body_error::BoxError,
     directives::ResponseDirectives,
     fields,
     future::Call,
@@ -34,7 +35,7 @@ where
     S::Future: Send,
     S::Error: Send,
     B: Send + 'static,
-    R: Body<Data = Bytes> + Send + 'static,
+    R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     /// Answers with what the inner service says, stores as ever, and compares where the store would have answered.
     pub(super) async fn shadow(

@@ -8,7 +8,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG},
+    header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, TRAILER},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     policy::Rules,
     status::{CACHE_STATUS, CacheStatus, Outcome},
     storable::RequestFacts,
-    tags,
+    tags, trailers,
 };
 use crate::{Error, ErrorKind, Result, Timestamp};
 
@@ -28,6 +28,9 @@ use crate::{Error, ErrorKind, Result, Timestamp};
 pub(super) const MAX_FIELDS: usize = 8192;
 
 const FORMAT: u8 = 1;
+/// With trailers, between the headers and the body. A reader that does not know them takes it for damage, and not for a
+/// body that begins with them.
+const FORMAT_TRAILED: u8 = 2;
 const AUTHORIZATION: u8 = 1;
 const COOKIE: u8 = 2;
 /// The time of a soft purge follows.
@@ -61,6 +64,8 @@ pub(super) struct StoredResponse {
     /// in that field, are there to be overwritten, because inserting a field may grow the map.
     answer: HeaderMap,
     pub(super) body: Bytes,
+    /// Seldom there, and boxed for the sake of all others.
+    trailers: Option<Box<HeaderMap>>,
     pub(super) policy: ResponsePolicy,
     has_status_slot: bool,
     #[cfg(feature = "compression")]
@@ -81,15 +86,12 @@ struct Latest {
 }
 
 impl StoredHead {
-    /// The head and `body` as one byte string, and where the body begins in it.
-    pub(super) fn encode(&self, body: &[Bytes]) -> (Bytes, usize) {
+    /// The head, `trailers` and `body` as one byte string, and where the body begins in it.
+    pub(super) fn encode(&self, body: &[Bytes], trailers: &HeaderMap) -> (Bytes, usize) {
         let body_len: usize = body.iter().map(Bytes::len).sum();
-        let fields = || {
-            let made = self.made_etag.iter().map(|etag| (&ETAG, etag));
-            self.headers.iter().chain(made)
-        };
-        let count = self.headers.len() + usize::from(self.made_etag.is_some());
-        let head_len: usize = fields()
+        let made = self.made_etag.iter().map(|etag| (&ETAG, etag));
+        let fields = self.headers.iter().chain(trailers).chain(made);
+        let head_len: usize = fields
             .map(|(name, value)| 6 + name.as_str().len() + value.len())
             .sum();
         let mut bytes = BytesMut::with_capacity(48 + head_len + body_len);
@@ -101,7 +103,11 @@ impl StoredHead {
             | (u8::from(said.lifetime.is_some()) * GIVEN)
             | (u8::from(said.overrides) * OVERRIDES)
             | (u8::from(said.fingerprint != 0) * KEYED);
-        bytes.put_slice(&[FORMAT, facts]);
+        let format = match trailers.is_empty() {
+            true => FORMAT,
+            false => FORMAT_TRAILED,
+        };
+        bytes.put_slice(&[format, facts]);
         bytes.put_u16(self.status.as_u16());
         bytes.put_u64(self.times.request.as_millis());
         bytes.put_u64(self.times.response.as_millis());
@@ -114,12 +120,9 @@ impl StoredHead {
         if said.fingerprint != 0 {
             bytes.put_u64(said.fingerprint);
         }
-        bytes.put_u16(count as u16);
-        for (name, value) in fields() {
-            bytes.put_u16(name.as_str().len() as u16);
-            bytes.put_slice(name.as_str().as_bytes());
-            bytes.put_u32(value.len() as u32);
-            bytes.put_slice(value.as_bytes());
+        put_fields(&self.headers, self.made_etag.as_ref(), &mut bytes);
+        if !trailers.is_empty() {
+            put_fields(trailers, None, &mut bytes);
         }
         let body_at = bytes.len();
         body.iter().for_each(|chunk| bytes.put_slice(chunk));
@@ -150,9 +153,10 @@ impl StoredHead {
         self.made_etag = HeaderValue::from_str(&format!("\"{}\"", &hash[..32])).ok();
     }
 
-    fn read(mut bytes: &[u8]) -> Option<(Self, usize)> {
+    /// The head, the trailers, and where the body begins.
+    fn read(mut bytes: &[u8]) -> Option<(Self, HeaderMap, usize)> {
         let whole = bytes.len();
-        let [FORMAT, facts] = take(&mut bytes)? else {
+        let [format @ (FORMAT | FORMAT_TRAILED), facts] = take(&mut bytes)? else {
             return None;
         };
         let status = StatusCode::from_u16(u16::from_be_bytes(take(&mut bytes)?)).ok()?;
@@ -172,21 +176,14 @@ impl StoredHead {
             0 => 0,
             _ => u64::from_be_bytes(take(&mut bytes)?),
         };
-        let count = usize::from(u16::from_be_bytes(take(&mut bytes)?));
-        if count > MAX_FIELDS + 1 {
-            return None;
-        }
-        let mut headers = HeaderMap::with_capacity(count.min(64));
-        for _ in 0..count {
-            let len = u16::from_be_bytes(take(&mut bytes)?);
-            let name = HeaderName::from_bytes(bytes.split_off(..usize::from(len))?).ok()?;
-            let len = usize::try_from(u32::from_be_bytes(take(&mut bytes)?)).ok()?;
-            let value = HeaderValue::from_bytes(bytes.split_off(..len)?).ok()?;
-            headers.try_append(name, value).ok()?;
-        }
+        let mut headers = take_fields(&mut bytes)?;
         let made_etag = match facts & MADE_ETAG != 0 {
             true => headers.remove(ETAG),
             false => None,
+        };
+        let trailers = match format {
+            FORMAT_TRAILED => take_fields(&mut bytes)?,
+            _ => HeaderMap::new(),
         };
         let facts = RequestFacts {
             authorization: facts & AUTHORIZATION != 0,
@@ -208,8 +205,36 @@ impl StoredHead {
             purged,
             made_etag,
         };
-        Some((head, whole - bytes.len()))
+        Some((head, trailers, whole - bytes.len()))
     }
+}
+
+fn put_fields(fields: &HeaderMap, made_etag: Option<&HeaderValue>, bytes: &mut BytesMut) {
+    let made = made_etag.map(|etag| (&ETAG, etag));
+    bytes.put_u16((fields.len() + usize::from(made.is_some())) as u16);
+    for (name, value) in fields.iter().chain(made) {
+        bytes.put_u16(name.as_str().len() as u16);
+        bytes.put_slice(name.as_str().as_bytes());
+        bytes.put_u32(value.len() as u32);
+        bytes.put_slice(value.as_bytes());
+    }
+}
+
+fn take_fields(bytes: &mut &[u8]) -> Option<HeaderMap> {
+    let count = usize::from(u16::from_be_bytes(take(bytes)?));
+    // A tag that was made comes on top.
+    if count > MAX_FIELDS + 1 {
+        return None;
+    }
+    let mut fields = HeaderMap::with_capacity(count.min(64));
+    for _ in 0..count {
+        let len = u16::from_be_bytes(take(bytes)?);
+        let name = HeaderName::from_bytes(bytes.split_off(..usize::from(len))?).ok()?;
+        let len = usize::try_from(u32::from_be_bytes(take(bytes)?)).ok()?;
+        let value = HeaderValue::from_bytes(bytes.split_off(..len)?).ok()?;
+        fields.try_append(name, value).ok()?;
+    }
+    Some(fields)
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -223,7 +248,27 @@ impl StoredResponse {
     pub(super) fn new(
         head: StoredHead,
         body: Bytes,
+        trailers: HeaderMap,
         policy: ResponsePolicy,
+        rules: &Rules,
+    ) -> Self {
+        let trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
+        let announced = trailers.as_ref().and_then(trailers::announce);
+        // What declares its length has no room for trailers (RFC 9112 §6.3).
+        let len = Some(body.len() as u64).filter(|_| trailers.is_none());
+        Self {
+            body,
+            trailers: trailers.map(Box::new),
+            ..Self::begun(head, policy, len, announced, rules)
+        }
+    }
+
+    /// A response whose body is still to come: of this length where that is known, and with these trailers announced.
+    pub(super) fn begun(
+        head: StoredHead,
+        policy: ResponsePolicy,
+        len: Option<u64>,
+        trailer: Option<HeaderValue>,
         rules: &Rules,
     ) -> Self {
         let mut answer = head.headers.clone();
@@ -238,9 +283,12 @@ impl StoredResponse {
         }
         let has_length =
             answer.contains_key(CONTENT_LENGTH) || head.status == StatusCode::NO_CONTENT;
-        if !has_length {
+        if let Some(len) = len.filter(|_| !has_length) {
             // The server would add it, and might have to enlarge the map for that.
-            answer.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+            answer.insert(CONTENT_LENGTH, HeaderValue::from(len));
+        }
+        if let Some(trailer) = trailer {
+            answer.insert(TRAILER, trailer);
         }
         let has_status_slot = !answer.contains_key(&CACHE_STATUS);
         if has_status_slot {
@@ -249,7 +297,8 @@ impl StoredResponse {
         Self {
             head,
             answer,
-            body,
+            body: Bytes::new(),
+            trailers: None,
             policy,
             has_status_slot,
             #[cfg(feature = "compression")]
@@ -263,6 +312,11 @@ impl StoredResponse {
     #[inline]
     pub(super) fn is_for(&self, keyed: &KeyedBy) -> bool {
         self.head.facts.said.fingerprint == keyed.fingerprint
+    }
+
+    /// What came behind the body.
+    pub(super) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
     }
 
     /// The headers of a fresh hit or of the 304 for it, made anew only when the second has changed.
@@ -345,13 +399,14 @@ impl StoredResponse {
 
     /// Reads what [`StoredHead::encode`] wrote; the body is a slice of `payload`.
     pub(super) fn decode(payload: &Bytes, rules: &Rules) -> Result<Self> {
-        let (head, body_at) = StoredHead::read(payload)
+        let (head, trailers, body_at) = StoredHead::read(payload)
             .ok_or_else(|| Error::new(ErrorKind::Decode, "the stored response is damaged"))?;
         let directives = ResponseDirectives::read(&head.headers, &rules.targets);
         let (facts, headers) = (&head.facts, &head.headers);
         let policy =
             ResponsePolicy::new(facts, head.status, headers, &directives, head.times, rules);
-        let mut stored = Self::new(head, payload.slice(body_at..), policy, rules);
+        let body = payload.slice(body_at..);
+        let mut stored = Self::new(head, body, trailers, policy, rules);
         if rules.pass_tags.is_none() {
             // Another layer may have passed them on.
             tags::strip(&mut stored.answer);
@@ -371,6 +426,8 @@ impl StoredResponse {
                 .map(|(name, value)| name.as_str().len() + value.len())
                 .sum::<usize>()
         };
-        size_of::<Self>() + map(&self.head.headers) + 3 * map(&self.answer) + 2 * text(&self.answer)
+        let trailers = self.trailers().map_or(0, |own| map(own) + text(own));
+        let head = map(&self.head.headers) + 3 * map(&self.answer) + 2 * text(&self.answer);
+        size_of::<Self>() + head + trailers
     }
 }

@@ -13,6 +13,7 @@ use super::{
     answer::Telling,
     asked::{Asked, is_ambiguous},
     body::CacheBody,
+    body_error::BoxError,
     commit::Commit,
     freshness::Times,
     future::Call,
@@ -128,7 +129,7 @@ pub(super) async fn change<S, B, R>(
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    R: Body<Data = Bytes>,
+    R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     decided(&config, request.extensions(), Decision::Bypass);
     config.cache.count(Event::HttpBypass);

@@ -18,13 +18,15 @@ use super::{
     answer::{self, Telling},
     asked::Asked,
     body::{CacheBody, drain},
+    body_error::BoxError,
+    following::{Followed, Following},
     layer::Config,
     lookup::{self, Looked},
     patience::Patience,
     policies::{Met, UNKEYED},
     range::RangeField,
     reuse::{Reuse, reuse},
-    status::{Forward, Outcome},
+    status::Forward,
     telling::{self, Decision, decided},
     variants::{self, Selector, Variant},
 };
@@ -99,7 +101,7 @@ where
     S::Future: Send,
     S::Error: Send,
     B: Send + 'static,
-    R: Body<Data = Bytes> + Send + 'static,
+    R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     pub(super) async fn run(self, mut looked: Looked) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();
@@ -153,7 +155,9 @@ where
                     // The one who led before may have stored since this request looked.
                     let (selector, patience) = (self.selector(), &self.patience);
                     let again = lookup::begin(&config, &self.base, selector, now, patience);
+                    let asking = leader.ask();
                     let (again, load) = again.await;
+                    drop(asking);
                     let is_answered = matches!(self.weigh(&again, now, false), Weighed::Answer(..));
                     if is_answered || self.is_about_a_part(&again) {
                         looked = again;
@@ -172,15 +176,20 @@ where
                 }
                 Joined::Follower(follower) => follower,
             };
-            let flight = follower.id();
-            let outcome = timeout_at(deadline, follower.outcome()).await;
-            if outcome.is_err() {
-                // Whoever asks from now on waits for somebody quicker.
-                flights.end(&key, flight);
-            }
-            match outcome {
-                Ok(Some(Landing::LookAgain)) => waited.push(key),
-                Ok(Some(Landing::Unshared)) | Err(_) => {
+            let following = Following {
+                config: &config,
+                asked: &self.asked,
+                selector: self.selector(),
+                patience: &self.patience,
+            };
+            match following.follow(follower, &key, deadline).await {
+                Followed::Answer(mut response) => {
+                    self.count(Decision::Collapsed);
+                    self.mark_hit(&mut response);
+                    return Ok(response);
+                }
+                Followed::LookAgain => waited.push(key),
+                Followed::Alone => {
                     // Where a lease takes a round trip it is not worth its time: most likely nothing can be stored, or
                     // the one who leads will do it.
                     let load = match config.cache.capabilities().leases {
@@ -189,7 +198,7 @@ where
                     };
                     return self.forward(why, stale(looked), None, load).await;
                 }
-                Ok(Some(Landing::Failed(gate))) => {
+                Followed::Failed(gate) => {
                     // Held until the inner service has answered: a few at a time.
                     let permit = timeout_at(deadline, gate.acquire_owned()).await;
                     let (selector, patience) = (self.selector(), &self.patience);
@@ -203,8 +212,8 @@ where
                     looked = again;
                     continue;
                 }
-                // The leader left; somebody has to lead now.
-                Ok(None) => {}
+                // Somebody has to lead now.
+                Followed::Over => {}
             }
             let (selector, patience) = (self.selector(), &self.patience);
             looked = lookup::look(&config, &self.base, selector, now, patience).await;
@@ -249,21 +258,7 @@ where
         let ttl = policy.ttl(now);
         match reuse(&policy, &self.asked.directives, now, &self.config.rules) {
             Reuse::Fresh { .. } if collapsed => {
-                let reason = Forward::Miss;
-                let outcome = Outcome::Fwd {
-                    reason,
-                    status: None,
-                    stored: false,
-                    collapsed,
-                };
-                Weighed::Answer(
-                    Decision::Collapsed,
-                    Telling {
-                        outcome,
-                        why: None,
-                        detail: None,
-                    },
-                )
+                Weighed::Answer(Decision::Collapsed, Telling::collapsed())
             }
             Reuse::Fresh { .. } => Weighed::Answer(Decision::Hit, Telling::hit(ttl)),
             Reuse::StaleAllowed { .. } => Weighed::Answer(Decision::Stale, Telling::hit(ttl)),
@@ -346,13 +341,18 @@ where
                 let headers = self.request.headers();
                 let mut response =
                     answer::from_store(config, stored, &self.asked, headers, now, telling);
-                if let Some(met) = &self.met {
-                    met.policy.mark_hit(response.headers_mut());
-                }
+                self.mark_hit(&mut response);
                 response
             }
             // weigh() answers from what was found only.
             None => answer::only_if_cached(config),
+        }
+    }
+
+    /// Says that the handler was not asked, where the route's policy wants that said.
+    fn mark_hit(&self, response: &mut Response<CacheBody<R>>) {
+        if let Some(met) = &self.met {
+            met.policy.mark_hit(response.headers_mut());
         }
     }
 

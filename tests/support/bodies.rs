@@ -5,7 +5,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 
@@ -15,7 +15,8 @@ use super::BoxError;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Data(&'static str),
-    Trailers,
+    Trailer(&'static str, &'static str),
+    Trailers(&'static [(&'static str, &'static str)]),
     Break,
 }
 
@@ -23,10 +24,19 @@ impl Step {
     fn frame(self) -> Result<Frame<Bytes>, BoxError> {
         match self {
             Self::Data(text) => Ok(Frame::data(text.into())),
-            Self::Trailers => Ok(Frame::trailers(HeaderMap::new())),
+            Self::Trailer(name, value) => Ok(trailers(&[(name, value)])),
+            Self::Trailers(fields) => Ok(trailers(fields)),
             Self::Break => Err("the body breaks".into()),
         }
     }
+}
+
+fn trailers(fields: &[(&'static str, &'static str)]) -> Frame<Bytes> {
+    let mut trailers = HeaderMap::new();
+    for (name, value) in fields {
+        trailers.append(*name, HeaderValue::from_static(value));
+    }
+    Frame::trailers(trailers)
 }
 
 /// A body without a declared length that takes these steps.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 
 use super::CacheBody;
+use crate::http::body_error::{BodyError, BoxError};
 
 /// Passes one range of a body on, and reads all of it for the store.
 ///
@@ -52,11 +53,11 @@ impl<B> Window<B> {
     }
 }
 
-impl<B: Body<Data = Bytes>> Window<B> {
+impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Window<B> {
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         while self.left > 0 || self.whole.is_keeping() {
             match ready!(self.whole.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => {
