@@ -306,12 +306,9 @@ async fn a_variant_is_shared_with_those_who_select_it() {
         let leader = spawn("one");
         tokio::task::yield_now().await;
         let waiting: Vec<_> = ["one", "two", "one", "two"].map(spawn).into();
-        let late = async {
-            settle().await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            spawn("one")
-        };
-        let late = late.await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let late = spawn("one");
+        settle().await;
         feed.send(Step::Data("for one"));
         drop(feed);
         assert_eq!(text(leader.await.unwrap().into_body()).await, "for one");
