@@ -14,7 +14,7 @@ use super::precompress::{Coding, Precompress};
 use super::{
     budget::Budget,
     languages::Languages,
-    policies::{CachePolicy, Policies},
+    policies::Policies,
     policy::{Rules, SetCookie},
     purging::Authoriser,
     service::CacheService,
@@ -24,7 +24,7 @@ use super::{
     telling::OncePerRoute,
     unshared::Unshared,
 };
-use crate::{Cache, Error, ErrorKind, Result};
+use crate::{Cache, Result};
 
 /// Makes a router, or any tower service, a correct shared HTTP cache (RFC 9111), and provides [`Cache`] to its handlers.
 ///
@@ -131,7 +131,7 @@ impl CacheLayer {
         }))
     }
 
-    fn change(mut self, change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) fn change(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
     }
@@ -152,46 +152,6 @@ impl CacheLayer {
     /// ```
     pub fn default_ttl(self, ttl: Duration) -> Self {
         self.change(|config| config.rules.default_ttl = Some(ttl))
-    }
-
-    /// Caches everything in the layer by one policy: on one `MethodRouter`, say.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) with everything in the policy that contradicts itself, this
-    /// layer or its cache, and where the layer has policies already. Say the rest of the layer first.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use larder::{Cache, CacheLayer, CachePolicy};
-    ///
-    /// # fn main() -> larder::Result<()> {
-    /// let policy = CachePolicy::new().ttl(Duration::from_secs(60)).ignore_cookies();
-    /// let layer = CacheLayer::new(Cache::memory()).policy(policy)?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn policy(self, policy: CachePolicy) -> Result<Self> {
-        self.policies(Policies::builder().others(policy).build()?)
-    }
-
-    /// Caches each route by its policy.
-    ///
-    /// A layer of the same cache further in does nothing, with policies or without: give them to the outermost.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) with everything in the policies that contradicts this layer or
-    /// its cache, and where the layer has policies already. Say the rest of the layer first.
-    pub fn policies(self, policies: Policies) -> Result<Self> {
-        if self.0.policies.is_some() {
-            let message = "the layer has policies already; say them all in one `Policies`";
-            return Err(Error::new(ErrorKind::Settings, message));
-        }
-        policies.check(&self.0.cache, self.0.rules.set_cookie)?;
-        Ok(self.change(|config| config.policies = Some(policies)))
     }
 
     /// Whether `Last-Modified` makes a response fresh for a tenth of its age, at most a day, when nothing else does

@@ -3,6 +3,7 @@
 mod cache_policy;
 mod check;
 mod cookies;
+mod layer;
 mod lifetimes;
 mod parts;
 mod policy;
