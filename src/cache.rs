@@ -19,9 +19,10 @@ mod waiting;
 mod writes;
 
 use std::{
+    any::Any,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -110,6 +111,8 @@ pub(crate) struct Shared {
     pub(crate) writes: Writes,
     /// Bytes of response bodies on their way into the store.
     pub(crate) in_flight: AtomicU64,
+    /// What the HTTP layer leaves with the cache: the policies of the layers there are.
+    pub(crate) policies: Mutex<Vec<Weak<dyn Any + Send + Sync>>>,
     counters: Counters,
     /// The backend failed last time; what is logged once per outage is logged when this changes.
     failing: AtomicBool,

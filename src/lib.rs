@@ -1,6 +1,7 @@
 // The first definition of a link counts, so in the documentation these stand in for the paths at the end of README.md.
 //! [`CacheLayer`]: crate::CacheLayer
 //! [`CacheLayer::default_ttl`]: crate::CacheLayer::default_ttl
+//! [`CachePolicy`]: crate::CachePolicy
 //! [`Cache`]: crate::Cache
 //! [`CacheTags`]: crate::CacheTags
 //! [`Settings`]: crate::Settings
@@ -13,6 +14,7 @@
 //! [quickstart]: https://docs.rs/crate/larder/latest/source/examples/quickstart.rs
 //! [extractor]: https://docs.rs/crate/larder/latest/source/examples/extractor.rs
 //! [redis]: https://docs.rs/crate/larder/latest/source/examples/redis.rs
+//! [policies]: https://docs.rs/crate/larder/latest/source/examples/policies.rs
 //! [from_config]: https://docs.rs/crate/larder/latest/source/examples/from_config.rs
 //! [tower_only]: https://docs.rs/crate/larder/latest/source/examples/tower_only.rs
 //! [stack]: https://docs.rs/crate/larder/latest/source/examples/stack.rs

@@ -14,8 +14,11 @@ use std::{
     time::Duration,
 };
 
-use larder::{Aerospike as AerospikeBackend, Cache, PutOptions, Redis as RedisBackend};
-use support::{App, Origin, answer};
+use larder::{
+    Aerospike as AerospikeBackend, Cache, CacheLayer, CachePolicy, PutOptions,
+    Redis as RedisBackend,
+};
+use support::{App, Origin, answer, request, send};
 use support_servers::{Aerospike, Redis};
 use tokio::sync::Notify;
 
@@ -71,6 +74,15 @@ impl Pair {
         let on = |cache: &Cache| App::on(cache.clone(), origin(), |layer| layer);
         (on(&self.one), on(&self.other))
     }
+
+    /// The same under one policy.
+    fn apps_by(&self, origin: impl Fn() -> Origin, policy: CachePolicy) -> (App, App) {
+        let on = |cache: &Cache| {
+            let by_policy = |layer: CacheLayer| layer.policy(policy.clone()).unwrap();
+            App::on(cache.clone(), origin(), by_policy)
+        };
+        (on(&self.one), on(&self.other))
+    }
 }
 
 macro_rules! on_each_server {
@@ -102,6 +114,10 @@ on_each_server! {
     variants_are_shared
     an_unsafe_request_ends_all_variants_for_the_other
     a_variant_by_cookie_is_shared_under_the_same_secret
+    a_lifetime_by_a_policy_is_shared
+    what_is_private_is_shared_for_its_user_alone
+    an_unsafe_request_ends_every_variant_of_a_policy_for_the_other
+    what_another_policy_stored_is_not_read
     what_one_stored_is_revalidated_by_the_other
     a_stale_variant_is_revalidated_and_replaced
     a_head_at_one_brings_up_to_date_what_the_other_stored
@@ -150,6 +166,68 @@ fn languages() -> Origin {
         let language = call.header("accept-language").unwrap_or("none").to_owned();
         answer(200, LANGUAGES, format!("{language} {}", call.number))
     })
+}
+
+#[derive(Clone)]
+struct User(&'static str);
+
+async fn get_as(app: &App, name: &'static str) -> support::Answer {
+    let mut request = request("GET", "/", &[("authorization", "Bearer a")]);
+    request.extensions_mut().insert(User(name));
+    send(&app.service, request).await
+}
+
+fn per_user() -> CachePolicy {
+    CachePolicy::new().per_user(|user: &User| user.0)
+}
+
+fn private() -> Origin {
+    Origin::with(&[("cache-control", "private, max-age=60")])
+}
+
+async fn a_lifetime_by_a_policy_is_shared(pair: Pair) {
+    let policy = CachePolicy::new().ttl(Duration::from_secs(60));
+    let (one, other) = pair.apps_by(|| Origin::with(&[]), policy);
+    assert!(one.get("/").await.is_stored());
+    pair.one.flush().await;
+    assert!(other.get("/").await.is_hit());
+}
+
+async fn what_is_private_is_shared_for_its_user_alone(pair: Pair) {
+    let (one, other) = pair.apps_by(private, per_user());
+    assert!(get_as(&one, "ann").await.is_stored());
+    pair.one.flush().await;
+    assert!(get_as(&other, "ann").await.is_hit());
+    let bob = get_as(&other, "bob").await;
+    assert_eq!(bob.told(), "larder; fwd=vary-miss; stored");
+    pair.other.flush().await;
+    assert!(get_as(&one, "bob").await.is_hit());
+    assert_eq!((one.calls(), other.calls()), (1, 1));
+}
+
+async fn an_unsafe_request_ends_every_variant_of_a_policy_for_the_other(pair: Pair) {
+    let (one, other) = pair.apps_by(private, per_user());
+    for name in ["ann", "bob"] {
+        get_as(&one, name).await;
+        pair.one.flush().await;
+        assert!(get_as(&other, name).await.is_hit());
+    }
+    other.send("POST", "/", &[]).await;
+    for name in ["ann", "bob"] {
+        assert!(!get_as(&one, name).await.is_hit());
+    }
+}
+
+async fn what_another_policy_stored_is_not_read(pair: Pair) {
+    let (one, _) = pair.apps_by(private, per_user());
+    let (plain, _) = pair.apps(fresh);
+    get_as(&one, "ann").await;
+    pair.one.flush().await;
+    assert!(plain.get("/").await.is_stored());
+    pair.one.flush().await;
+    assert!(plain.get("/").await.is_hit());
+    let own = get_as(&one, "ann").await;
+    assert!(!own.is_hit(), "{}", own.told());
 }
 
 async fn a_response_stored_by_one_is_a_hit_for_the_other(pair: Pair) {

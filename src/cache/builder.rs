@@ -152,6 +152,7 @@ impl CacheBuilder {
             value_flights: Arc::default(),
             response_flights: Arc::default(),
             generations: Arc::default(),
+            policies: Default::default(),
             writes: Default::default(),
             in_flight: Default::default(),
             counters: Default::default(),

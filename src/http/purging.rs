@@ -10,6 +10,7 @@ use http::Uri;
 
 use super::{
     key::{self, Host},
+    policies::Policies,
     policy::Rules,
     stored::StoredResponse,
     tags::CacheTags,
@@ -145,7 +146,12 @@ impl Cache {
             let message = "only a whole URI can be purged softly; leave PurgeOptions::soft or PurgeOptions::prefix out";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        let keys = keys_of(self, uri, options.host.as_deref())?;
+        let policies = match options.is_prefix {
+            // Where a query begins is not where it is normalised.
+            true => Vec::new(),
+            false => Policies::of(self),
+        };
+        let keys = keys_of(self, &policies, uri, options.host.as_deref())?;
         let purged = match options.is_prefix {
             true => self.purge_under(&keys).await,
             false => self.purge_keys(&keys, options.is_soft).await,
@@ -243,7 +249,12 @@ fn made_stale(entry: &Entry, now: Timestamp) -> Option<Entry> {
 }
 
 /// The keys that responses for a URI, or for those that begin with it, may be under.
-fn keys_of(cache: &Cache, uri: &str, host: Option<&str>) -> Result<[Key; 2]> {
+fn keys_of(
+    cache: &Cache,
+    policies: &[Policies],
+    uri: &str,
+    host: Option<&str>,
+) -> Result<Vec<Key>> {
     let wrong = |message| Error::new(ErrorKind::Settings, message);
     let parsed: Uri = uri.parse().map_err(|error| {
         let message =
@@ -273,16 +284,32 @@ fn keys_of(cache: &Cache, uri: &str, host: Option<&str>) -> Result<[Key; 2]> {
     };
     let authority = authority.ok_or_else(|| wrong("the host of PurgeOptions::host is none"))?;
     let path_and_query = parsed.path_and_query().map_or("/", |path| path.as_str());
-    Ok(keys(cache, scheme, authority, path_and_query))
+    Ok(keys(cache, policies, scheme, authority, path_and_query))
 }
 
-/// Under both schemes: which one a layer sees depends on where TLS ends, and purging too much only costs a miss.
-fn keys(cache: &Cache, scheme: &str, authority: &[u8], path_and_query: &str) -> [Key; 2] {
+/// Under both schemes: which one a layer sees depends on where TLS ends, and purging too much only costs a miss. Under the
+/// policies of every layer of the cache: they may leave something of the query out.
+fn keys(
+    cache: &Cache,
+    policies: &[Policies],
+    scheme: &str,
+    authority: &[u8],
+    path_and_query: &str,
+) -> Vec<Key> {
     let authority = key::without_default_port(scheme, authority);
-    ["http", "https"].map(|scheme| {
-        let head = cache.responses();
-        key::of(head, None, Some(scheme), authority, path_and_query)
-            .key
-            .to_key()
-    })
+    let policies: Vec<_> = std::iter::once(None)
+        .chain(policies.iter().map(Some))
+        .collect();
+    let mut keys = Vec::new();
+    for scheme in ["http", "https"] {
+        for policies in &policies {
+            let head = cache.responses();
+            let keyed = key::of(head, *policies, Some(scheme), authority, path_and_query);
+            let key = keyed.key.to_key();
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+    keys
 }

@@ -40,6 +40,7 @@ impl CacheLayer {
             return Err(Error::new(ErrorKind::Settings, message));
         }
         policies.check(&config.cache, config.rules.set_cookie)?;
+        policies.register(&config.cache);
         drop(config);
         Ok(self.change(|config| config.policies = Some(policies)))
     }

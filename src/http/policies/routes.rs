@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, MutexGuard, PoisonError, Weak},
+};
 
 use super::{cache_policy::CachePolicy, policy::Policy, table};
 use crate::{Cache, Error, ErrorKind, Result, SetCookie};
@@ -57,6 +61,23 @@ impl Policies {
         }
     }
 
+    /// Tells the cache of these policies, for as long as a layer has them, so that purging means the same keys.
+    pub(super) fn register(&self, cache: &Cache) {
+        let mut known = lock(cache);
+        known.retain(|policies| policies.strong_count() > 0);
+        let own: Arc<dyn Any + Send + Sync> = self.0.clone();
+        known.push(Arc::downgrade(&own));
+    }
+
+    /// The policies of all layers of a cache.
+    pub(crate) fn of(cache: &Cache) -> Vec<Self> {
+        let known = lock(cache);
+        let alive = known.iter().filter_map(Weak::upgrade);
+        alive
+            .filter_map(|policies| Some(Self(policies.downcast().ok()?)))
+            .collect()
+    }
+
     fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.0.policies.iter().chain(&self.0.others)
     }
@@ -86,6 +107,11 @@ impl Policies {
         }
         refuse(problems)
     }
+}
+
+fn lock(cache: &Cache) -> MutexGuard<'_, Vec<Weak<dyn Any + Send + Sync>>> {
+    let known = &cache.shared().policies;
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Collects policies; made by [`Policies::builder`].

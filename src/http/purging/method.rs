@@ -11,6 +11,7 @@ use crate::{
         body::CacheBody,
         key::{self, Host},
         layer::Config,
+        policies::Policies,
         status::CACHE_STATUS,
         tags,
         telling::{Decision, decided},
@@ -94,7 +95,7 @@ fn is_soft(headers: &HeaderMap) -> Option<bool> {
 }
 
 /// The keys of what a GET of the same URI would bring.
-fn target(config: &Config, request: &Parts) -> Option<[Key; 2]> {
+fn target(config: &Config, request: &Parts) -> Option<Vec<Key>> {
     let host = Host::read(&request.headers);
     let head = config.cache.responses();
     key::base(head, None, &request.uri, host, &request.extensions)?;
@@ -104,6 +105,7 @@ fn target(config: &Config, request: &Parts) -> Option<[Key; 2]> {
     let scheme = uri.scheme_str().unwrap_or("http");
     Some(super::keys(
         &config.cache,
+        &Policies::of(&config.cache),
         scheme,
         authority,
         path_and_query,
