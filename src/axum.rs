@@ -12,6 +12,11 @@ pub(crate) fn original_uri(extensions: &Extensions) -> Option<&Uri> {
     extensions.get::<OriginalUri>().map(|uri| &uri.0)
 }
 
+/// Puts another URI in the place of the original one.
+pub(crate) fn set_original_uri(extensions: &mut Extensions, uri: Uri) {
+    extensions.insert(OriginalUri(uri));
+}
+
 /// The route as it was written, for logs: of these there are finitely many.
 pub(crate) fn matched_path(extensions: &Extensions) -> Option<&str> {
     extensions.get::<MatchedPath>().map(MatchedPath::as_str)

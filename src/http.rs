@@ -45,6 +45,7 @@ mod status;
 mod storable;
 mod stored;
 mod stream;
+mod strict;
 mod tags;
 mod telling;
 mod text;

@@ -96,6 +96,8 @@ reasons! {
     Private => "private",
     /// Not stored: the response says `Vary: *` (RFC 9111 §4.1).
     Vary => "vary",
+    /// Not stored: in strict mode, the response names a field in `Vary` that its policy does not declare.
+    UndeclaredVary => "undeclared-vary",
     /// Not stored: a stream of events has no end.
     EventStream => "event-stream",
     /// Not stored: the request has `Authorization`, and the response does not say that it is for everyone (RFC 9111 §3.5).

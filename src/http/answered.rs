@@ -416,6 +416,12 @@ impl Answered {
                 "a response with Set-Cookie is not stored; it would be if it said `public`, or by CacheLayer::set_cookie"
             );
         }
+        if refused.reason == Reason::UndeclaredVary && self.config.vary_routes.is_first(route) {
+            tracing::warn!(
+                route,
+                "a response names a field in Vary that is not declared, and strict mode does not store it: declare it by CachePolicy::vary_by_header"
+            );
+        }
         if refused.lasts == Lasts::ForCookies {
             self.config.unshared.insert(&self.base, true, now);
         }

@@ -20,6 +20,7 @@ use super::{
     future::Call,
     lookup,
     range::RangeField,
+    strict,
     tags::{self, CacheTags},
     telling::{self, Decision, decided},
     work::{Inside, Stale, Work},
@@ -58,6 +59,10 @@ where
         };
         drop(asking);
         let client = self.request.headers().clone();
+        if self.is_strict() {
+            let parts = self.met.as_ref().map(|met| &met.policy.parts);
+            strict::narrow(&mut self.request, parts);
+        }
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
         if self.asked.range == RangeField::Bytes && (stale.is_some() || self.serves_no_ranges()) {
             self.request.headers_mut().remove(RANGE);
@@ -124,12 +129,19 @@ where
         }
     }
 
+    /// Whether the inner service sees only what is in the key. Shadow mode changes no answer.
+    fn is_strict(&self) -> bool {
+        let by_policy = || self.met.as_ref().is_some_and(|met| met.policy.is_strict());
+        self.config.shadow.is_none() && (self.config.strict || by_policy())
+    }
+
     /// Makes the request ask for what the cache needs: whether the stored response is still good, or a whole new one.
     /// Says whether it does the former, and whether conditions of the client were taken out.
     fn set_conditions(&mut self, stale: Option<&Stale>) -> (bool, bool) {
         if self.asked.is_head {
             return (false, false);
         }
+        let is_strict = self.is_strict();
         let headers = self.request.headers_mut();
         let stored = stale.and_then(|(entry, _)| lookup::response(&self.config, entry));
         // Who asks for it anew wants no word that it is still good.
@@ -140,7 +152,8 @@ where
         }
         // A 304 could not be stored. Where nothing is stored anyway, the handler had better see the conditions.
         let (unshared, now) = (&self.config.unshared, Timestamp::now());
-        if !self.asked.conditional || unshared.contains(&self.base, self.asked.cookie, now) {
+        let had_better = || unshared.contains(&self.base, self.asked.cookie, now);
+        if !self.asked.conditional || !is_strict && had_better() {
             return (false, false);
         }
         headers.remove(IF_NONE_MATCH);

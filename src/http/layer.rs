@@ -73,6 +73,8 @@ pub(super) struct Config {
     pub(super) rules: Rules,
     pub(super) policies: Option<Policies>,
     pub(super) shadow: Option<Shadow>,
+    /// Handlers see what is in the key only.
+    pub(super) strict: bool,
     #[cfg(feature = "compression")]
     pub(super) precompress: Precompress,
     pub(super) languages: Languages,
@@ -96,6 +98,8 @@ pub(super) struct Config {
     pub(super) cookie_routes: Arc<OncePerRoute>,
     /// Routes that are told in the log to have a policy which cannot be followed.
     pub(super) policy_routes: Arc<OncePerRoute>,
+    /// Routes whose undeclared `Vary` kept a response from being stored.
+    pub(super) vary_routes: Arc<OncePerRoute>,
     /// URIs whose responses were not to be shared lately, so that requests for them do not wait for each other.
     pub(super) unshared: Arc<Unshared>,
     /// URIs whose handlers lately gave something else than a part to a request for ranges.
@@ -110,6 +114,7 @@ impl CacheLayer {
             rules: Rules::default(),
             policies: None,
             shadow: None,
+            strict: false,
             #[cfg(feature = "compression")]
             precompress: Precompress::default(),
             languages: Languages::default(),
@@ -126,6 +131,7 @@ impl CacheLayer {
             has_tags: Arc::default(),
             cookie_routes: Arc::default(),
             policy_routes: Arc::default(),
+            vary_routes: Arc::default(),
             unshared: Arc::default(),
             unranged: Arc::default(),
         }))
@@ -134,6 +140,51 @@ impl CacheLayer {
     pub(super) fn change(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
+    }
+
+    /// Strict mode: a handler sees of a request only what is in the key, so that nothing else can be in its answer.
+    ///
+    /// Of `GET` and `HEAD` requests that the cache may store for or answer, everything is taken out that is not declared
+    /// before the inner service is called:
+    ///
+    /// * header fields, `Authorization` and `Cache-Control` among them, but for `Host`, which is in the key, and those
+    ///   that the policy of the route names by [`vary_by_header`](crate::CachePolicy::vary_by_header);
+    /// * cookies that it does not name by [`vary_by_cookie`](crate::CachePolicy::vary_by_cookie);
+    /// * parameters of the query that it leaves out of the key by [`query`](crate::CachePolicy::query); without that
+    ///   all are in the key, and are seen.
+    ///
+    /// A handler that is to see the language of a client needs a policy that says so. A response that names an undeclared
+    /// field in `Vary` is not stored ([`Reason::UndeclaredVary`](crate::Reason::UndeclaredVary)), and the log has it once
+    /// for each route; that goes for what layers inside this one add, such as those for CORS and compression. Nor is the
+    /// answer to a `POST` stored for later `GET`s.
+    ///
+    /// Nothing is stored or answered that would not be without it: a request with cookies is one with cookies also where
+    /// the handler does not see them.
+    ///
+    /// # What is seen all the same
+    ///
+    /// Requests that are not for the cache are left as they are: unsafe methods, requests with content, ranges or
+    /// preconditions, those that say `no-store`, and what a policy takes out by `unless` or `no_store`. So are all in
+    /// [shadow mode](Self::shadow), which changes no answer. **Extensions cannot be restricted**: what a layer outside
+    /// puts there, such as a session or the peer's address, is seen by handlers, and has to be in the key
+    /// ([`vary_by`](crate::CachePolicy::vary_by), [`per_user`](crate::CachePolicy::per_user)) where they go by it.
+    ///
+    /// Where two layers of one cache are around a handler, the outer one decides.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> larder::Result<()> {
+    /// use larder::{Cache, CacheLayer, CachePolicy};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory())
+    ///     .strict()
+    ///     .policy(CachePolicy::new().vary_by_header("accept-language").vary_by_cookie("theme"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn strict(self) -> Self {
+        self.change(|config| config.strict = true)
     }
 
     /// Stores responses that say nothing about caching for this long.
@@ -413,6 +464,7 @@ impl fmt::Debug for CacheLayer {
         f.debug_struct("CacheLayer")
             .field("cache", &self.0.cache)
             .field("rules", &self.0.rules)
+            .field("strict", &self.0.strict)
             .field("policies", &self.0.policies)
             .field("max_body_bytes", &self.0.max_body)
             .field("max_variants", &self.0.max_variants)

@@ -26,6 +26,7 @@ use super::{
     policy::assess,
     storable::{RequestFacts, is_about_one_request},
     stored::{MAX_FIELDS, StoredHead, StoredResponse},
+    strict,
     tags::CacheTags,
     variants::{self, Id, Selector, Variant, VariantRecord},
     vary::Vary,
@@ -178,6 +179,10 @@ impl Offer<'_> {
             times,
             rules,
         );
+        let assessed = match self.varies_by_undeclared() {
+            true => assessed.and(Err(Reason::UndeclaredVary)),
+            false => assessed,
+        };
         let assessed = assessed.and_then(|policy| Ok((policy, self.tags()?)));
         let (policy, tags) = assessed.map_err(|reason| {
             let refused = Refused {
@@ -256,6 +261,17 @@ impl Offer<'_> {
             self.config.has_tags.store(true, Ordering::Relaxed);
         }
         Ok(tags)
+    }
+
+    /// Whether the handler says that it goes by what strict mode does not show it.
+    fn varies_by_undeclared(&self) -> bool {
+        if !self.config.strict && !self.policy.is_some_and(Policy::is_strict) {
+            return false;
+        }
+        let fields = strict::named_in_vary(self.headers);
+        #[cfg(feature = "compression")]
+        let fields = precompress::selecting(self.config, fields);
+        strict::varies_by_undeclared(&fields, self.policy.map(|policy| &policy.parts))
     }
 
     /// The condition to store a variant under. It hangs on the record under the URI's key and ends with it; where others

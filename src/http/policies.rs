@@ -13,7 +13,7 @@ mod table;
 
 pub use cache_policy::CachePolicy;
 pub(super) use lifetimes::Said;
-pub(super) use parts::{KeyedBy, UNKEYED};
+pub(super) use parts::{KeyParts, KeyedBy, UNKEYED};
 pub(super) use policy::{FromInside, Met, Policy, refusal, said};
 pub use query::QueryKey;
 pub use routes::{Policies, PoliciesBuilder};

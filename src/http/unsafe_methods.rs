@@ -135,12 +135,14 @@ where
     config.cache.count(Event::HttpBypass);
     let method = request.method().clone();
     let origin = Origin::of(&request);
-    let takes_posts = config.policies.as_ref().is_none_or(|policies| {
+    let by_policies = config.policies.as_ref().is_none_or(|policies| {
         let path = origin.as_ref().map_or("/", Origin::path);
         policies
             .find(path)
             .is_none_or(|policy| policy.takes_posts())
     });
+    // In strict mode the handlers of unsafe methods see what is in no key.
+    let takes_posts = by_policies && !config.strict;
     let speaks_for_gets = method == Method::POST && takes_posts && !is_ambiguous(&request);
     let client = speaks_for_gets.then(|| request.headers().clone());
     // Begun before the call, so that a change by somebody else meanwhile keeps this answer from being stored. Where that

@@ -37,6 +37,7 @@ use super::{lifetimes::Lifetimes, parts::Extension, query::QueryKey};
 pub struct CachePolicy {
     pub(super) lifetimes: Lifetimes,
     pub(super) no_store: bool,
+    pub(super) strict: bool,
     pub(super) query: Vec<QueryKey>,
     pub(super) sort_query: bool,
     pub(super) headers: Vec<String>,
@@ -107,6 +108,21 @@ impl CachePolicy {
     /// Stores nothing and looks nothing up. In the extensions of a response: does not store that one.
     pub fn no_store(mut self) -> Self {
         self.no_store = true;
+        self
+    }
+
+    /// Strict mode for these routes: their handlers see of a request only what is in the key, as
+    /// [`CacheLayer::strict`](crate::CacheLayer::strict) has it for all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::CachePolicy;
+    ///
+    /// let greeting = CachePolicy::new().strict().vary_by_header("accept-language");
+    /// ```
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 
@@ -269,6 +285,7 @@ impl CachePolicy {
             lifetimes: _,
             no_store: _,
             store_if: _,
+            strict,
             query,
             sort_query,
             headers,
@@ -282,7 +299,8 @@ impl CachePolicy {
             force_update,
             hit_header,
         } = self;
-        !query.is_empty()
+        *strict
+            || !query.is_empty()
             || *sort_query
             || !headers.is_empty()
             || !cookies.is_empty()

@@ -1,6 +1,6 @@
 //! Cookies of a request by name, read so that no handler can see another value than the key has.
 
-use http::{HeaderMap, header::COOKIE};
+use http::{HeaderMap, HeaderValue, header::COOKIE};
 
 use super::query::percent;
 use crate::http::{
@@ -14,21 +14,55 @@ use crate::http::{
 /// differ in which of several they take, whether they decode names and values (RFC 6265 §4.1.1), and whether they look
 /// beyond the first line.
 pub(super) fn select(names: &[Box<str>], request: &HeaderMap, into: &mut Buffer) {
+    each(names, request, |part, text| {
+        into.push(1 + u8::from(!part.is_in_first_line) + 2 * u8::from(part.is_whole));
+        feed(text, into);
+    });
+    into.push(0);
+}
+
+/// The lines of cookies that a handler may see of a request: what [`select`] writes down, and nothing that it does not.
+///
+/// Pairs that are told apart by nothing in the key come in one line.
+pub(super) fn keep(names: &[Box<str>], request: &HeaderMap) -> Vec<HeaderValue> {
+    let mut lines: Vec<(Part, Vec<u8>)> = Vec::new();
+    each(names, request, |part, text| match lines.last_mut() {
+        Some((last, line)) if *last == part && !part.is_whole => {
+            line.extend_from_slice(b"; ");
+            line.extend_from_slice(text);
+        }
+        _ => lines.push((part, text.to_vec())),
+    });
+    let lines = lines.iter();
+    // Parts of a field are fit for one.
+    lines
+        .filter_map(|(_, line)| HeaderValue::from_bytes(line).ok())
+        .collect()
+}
+
+/// What is known of a piece of the cookies beside its text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Part {
+    is_in_first_line: bool,
+    /// A whole line, which some read and others leave out.
+    is_whole: bool,
+}
+
+fn each(names: &[Box<str>], request: &HeaderMap, mut take: impl FnMut(Part, &[u8])) {
     for (at, line) in request.get_all(COOKIE).iter().enumerate() {
         let line = line.as_bytes();
-        let mark = 1 + u8::from(at > 0);
-        if !is_plain(line) {
-            // Some read such a line, others leave it out.
-            into.push(mark + 2);
-            feed(line, into);
+        let part = Part {
+            is_in_first_line: at == 0,
+            is_whole: !is_plain(line),
+        };
+        if part.is_whole {
+            take(part, line);
             continue;
         }
         for pair in pairs(line).filter(|pair| names.iter().any(|name| is_of(pair, name))) {
-            into.push(mark);
-            feed(pair, into);
+            take(part, pair);
         }
     }
-    into.push(0);
 }
 
 /// Whether a request has no cookie but those of these names.

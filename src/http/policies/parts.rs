@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Extensions, HeaderMap, HeaderName, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, query::QueryRule};
 use crate::{
@@ -178,6 +178,14 @@ impl KeyParts {
             return Err(Reason::NoIdentity);
         }
         Ok(Some(selection))
+    }
+
+    /// The lines of the cookies that are in the key by their names.
+    pub(crate) fn cookies_of(&self, headers: &HeaderMap) -> Vec<HeaderValue> {
+        match self.cookies.is_empty() {
+            true => Vec::new(),
+            false => cookies::keep(&self.cookies, headers),
+        }
     }
 
     /// Whether a request has cookies that are not in the key.

@@ -43,7 +43,7 @@ pub(crate) struct Met {
 }
 
 impl Policy {
-    pub(super) fn new(route: &str, said: CachePolicy, problems: &mut Vec<String>) -> Self {
+    pub(in crate::http) fn new(route: &str, said: CachePolicy, problems: &mut Vec<String>) -> Self {
         let (parts, hit_header) = check::compile(&said, problems);
         Self {
             route: route.into(),
@@ -106,6 +106,11 @@ impl Policy {
     /// Whether the answer to a POST may be stored for later GETs: whether that says enough of them.
     pub(crate) fn takes_posts(&self) -> bool {
         self.fingerprint == 0 && !self.said.is_about_requests() && !self.said.no_store
+    }
+
+    /// Whether its handlers see only what is in the key.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.said.strict
     }
 
     /// How many variants of a URI are kept, where the layer keeps so many.

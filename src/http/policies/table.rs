@@ -101,6 +101,9 @@ fn key(policy: &CachePolicy) -> String {
 
 fn conditions(policy: &CachePolicy) -> String {
     let mut parts = Vec::new();
+    if policy.strict {
+        parts.push("strict".to_owned());
+    }
     if policy.ignore_cookies {
         parts.push("whatever cookies".to_owned());
     }
