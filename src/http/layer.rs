@@ -147,8 +147,9 @@ impl CacheLayer {
     /// Of `GET` and `HEAD` requests that the cache may store for or answer, everything is taken out that is not declared
     /// before the inner service is called:
     ///
-    /// * header fields, `Authorization` and `Cache-Control` among them, but for `Host`, which is in the key, and those
-    ///   that the policy of the route names by [`vary_by_header`](crate::CachePolicy::vary_by_header);
+    /// * header fields, `Authorization` and `Cache-Control` among them, but for `Host`, which is in the key, `Range`, whose
+    ///   answers are not stored, and those that the policy of the route names by
+    ///   [`vary_by_header`](crate::CachePolicy::vary_by_header);
     /// * cookies that it does not name by [`vary_by_cookie`](crate::CachePolicy::vary_by_cookie);
     /// * parameters of the query that it leaves out of the key by [`query`](crate::CachePolicy::query); without that
     ///   all are in the key, and are seen.
@@ -163,7 +164,7 @@ impl CacheLayer {
     ///
     /// # What is seen all the same
     ///
-    /// Requests that are not for the cache are left as they are: unsafe methods, requests with content, ranges or
+    /// Requests that are not for the cache are left as they are: unsafe methods, requests with content or
     /// preconditions, those that say `no-store`, and what a policy takes out by `unless` or `no_store`. So are all in
     /// [shadow mode](Self::shadow), which changes no answer. **Extensions cannot be restricted**: what a layer outside
     /// puts there, such as a session or the peer's address, is seen by handlers, and has to be in the key

@@ -1,8 +1,8 @@
 //! Strict mode: the inner service sees of a request what is in the key, and nothing else.
 
 use http::{
-    Extensions, HeaderMap, HeaderName, Request, Uri,
-    header::{CONTENT_LENGTH, COOKIE, HOST},
+    Extensions, HeaderMap, HeaderName, Method, Request, Uri,
+    header::{CONTENT_LENGTH, COOKIE, HOST, IF_RANGE, RANGE},
     uri::PathAndQuery,
 };
 
@@ -12,13 +12,17 @@ use super::{key, policies::KeyParts, vary::Vary};
 /// for the cache. The conditions by which a stored response is validated are added later, by the layer itself.
 const ALWAYS: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
 
+/// What is seen of a request for ranges. An answer that was made from these is never stored, nor told of by one to HEAD.
+const OF_RANGES: [HeaderName; 2] = [RANGE, IF_RANGE];
+
 /// Takes out of a request what its key has not: the parameters of the query that a policy leaves out, cookies and fields
 /// that it does not name, `Authorization` among them.
 ///
 /// What is left is a function of the key, so that requests which share an answer are one to the inner service. The values of
 /// fields are as they were sent, though the key has them normalised, as `Vary` does (RFC 9111 §4.1).
 pub(super) fn narrow<B>(request: &mut Request<B>, parts: Option<&KeyParts>) {
-    narrow_fields(request.headers_mut(), parts);
+    let is_of_ranges = request.method() == Method::GET && request.headers().contains_key(RANGE);
+    narrow_fields(request.headers_mut(), parts, is_of_ranges);
     let Some(parts) = parts else {
         return;
     };
@@ -31,13 +35,16 @@ pub(super) fn narrow<B>(request: &mut Request<B>, parts: Option<&KeyParts>) {
     }
 }
 
-fn narrow_fields(headers: &mut HeaderMap, parts: Option<&KeyParts>) {
+fn narrow_fields(headers: &mut HeaderMap, parts: Option<&KeyParts>, is_of_ranges: bool) {
     let declared = parts.map_or(&[][..], |parts| &parts.headers);
     let cookies = match parts {
         Some(parts) if !declared.contains(&COOKIE) => parts.cookies_of(headers),
         _ => Vec::new(),
     };
-    let is_hidden = |name: &&HeaderName| !ALWAYS.contains(name) && !declared.contains(name);
+    let is_seen = |name: &HeaderName| {
+        ALWAYS.contains(name) || is_of_ranges && OF_RANGES.contains(name) || declared.contains(name)
+    };
+    let is_hidden = |name: &&HeaderName| !is_seen(name);
     let hidden: Vec<_> = headers.keys().filter(is_hidden).cloned().collect();
     for name in hidden {
         headers.remove(name);
@@ -144,6 +151,20 @@ mod tests {
         assert_eq!(request.uri(), "/a?b=1&c");
         assert_eq!(request.headers().len(), 1);
         assert_eq!(request.headers()["host"], "a.example");
+    }
+
+    #[test]
+    fn ranges_are_seen_where_they_are_asked_for() {
+        let fields = [("range", "bytes=0-1"), ("if-range", "\"a\"")];
+        let left = |method: Method, fields: &[(&'static str, &str)]| {
+            let mut request = request("/", fields);
+            *request.method_mut() = method;
+            narrow(&mut request, None);
+            request.headers().len()
+        };
+        assert_eq!(left(Method::GET, &fields), 2);
+        assert_eq!(left(Method::GET, &fields[1..]), 0);
+        assert_eq!(left(Method::HEAD, &fields), 0);
     }
 
     #[test]
