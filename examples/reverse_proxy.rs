@@ -14,7 +14,7 @@ use http::{
     header::{CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 use http_body_util::{BodyExt, Empty, combinators::BoxBody};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -23,7 +23,7 @@ use hyper_util::{
 };
 use larder::{Cache, CacheLayer, SetCookie};
 use tokio::net::TcpListener;
-use tower::{Layer, service_fn};
+use tower::{Layer, Service, service_fn};
 
 const USAGE: &str = "usage: reverse_proxy --listen ADDR --upstream URL
     [--default-ttl SECONDS] [--no-heuristics] [--set-cookie public|always|never] [--stale-if-error SECONDS]
@@ -45,7 +45,31 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
-type Upstream = Client<HttpConnector, Incoming>;
+type Upstream<B> = Client<HttpConnector, B>;
+
+/// What the cache is put around: it asks the upstream for everything.
+pub fn proxy<B>(
+    upstream: Uri,
+) -> impl Service<
+    Request<B>,
+    Response = Response<BoxBody<Bytes, hyper::Error>>,
+    Error = Infallible,
+    Future: Send,
+> + Clone
++ Send
+where
+    B: Body<Data: Send, Error: Into<Error>> + Send + Unpin + 'static,
+{
+    // Servers that close idle connections after five seconds would break a request on one kept longer.
+    let client: Upstream<B> = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(3))
+        .build_http();
+    service_fn(move |request| {
+        let (client, upstream) = (client.clone(), upstream.clone());
+        async move { Ok::<_, Infallible>(forward(&client, &upstream, request).await) }
+    })
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -54,16 +78,7 @@ async fn main() -> Result<(), Error> {
         eprintln!("{error}\n{USAGE}");
         exit(2)
     });
-    // Servers that close idle connections after five seconds would break a request on one kept longer.
-    let client: Upstream = Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(3))
-        .build_http();
-    let service = layer.layer(service_fn(move |request| {
-        let (client, upstream) = (client.clone(), upstream.clone());
-        async move { Ok::<_, Infallible>(forward(&client, &upstream, request).await) }
-    }));
-    let service = TowerToHyperService::new(service);
+    let service = TowerToHyperService::new(layer.layer(proxy::<Incoming>(upstream)));
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     loop {
@@ -79,11 +94,14 @@ async fn main() -> Result<(), Error> {
 }
 
 /// Asks the upstream; its failure is a 502, which the layer may answer with a stale response.
-async fn forward(
-    client: &Upstream,
+async fn forward<B>(
+    client: &Upstream<B>,
     upstream: &Uri,
-    mut request: Request<Incoming>,
-) -> Response<BoxBody<Bytes, hyper::Error>> {
+    mut request: Request<B>,
+) -> Response<BoxBody<Bytes, hyper::Error>>
+where
+    B: Body<Data: Send, Error: Into<Error>> + Send + Unpin + 'static,
+{
     remove_hop_by_hop(request.headers_mut());
     // The client puts the upstream's own name there.
     request.headers_mut().remove(HOST);

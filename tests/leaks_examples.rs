@@ -17,7 +17,7 @@ use larder::{
     Cache, CacheLayer,
     testing::{LeakReport, LeakTest},
 };
-use tower::ServiceBuilder;
+use tower::{Layer, ServiceBuilder};
 
 #[path = "../examples/extractor.rs"]
 mod extractor;
@@ -28,6 +28,8 @@ mod quickstart;
 #[cfg(feature = "redis")]
 #[path = "../examples/redis.rs"]
 mod redis;
+#[path = "../examples/reverse_proxy.rs"]
+mod reverse_proxy;
 #[path = "../examples/stack.rs"]
 mod stack;
 #[path = "../examples/tower_only.rs"]
@@ -89,4 +91,22 @@ async fn nothing_crosses_in_tower_only() {
     };
     let test = LeakTest::with_body::<Full<Bytes>, _, _>(make);
     all_were_hits(&test.pauses(Duration::from_secs(5)).run().await.unwrap());
+}
+
+#[tokio::test]
+async fn nothing_crosses_in_reverse_proxy() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream: http::Uri = format!("http://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let server = axum::serve(
+        listener,
+        from_config::app(Cache::memory()).into_make_service(),
+    );
+    let server = tokio::spawn(server.into_future());
+    let proxy = reverse_proxy::proxy::<Full<Bytes>>(upstream);
+    let make = move || CacheLayer::new(Cache::memory()).layer(proxy.clone());
+    let test = LeakTest::with_body::<Full<Bytes>, _, _>(make).paths(["/one"]);
+    all_were_hits(&test.run().await.unwrap());
+    server.abort();
 }
