@@ -45,7 +45,7 @@ const DEADLINES: [&str; 3] = [
 ];
 
 /// The rules of HTTP: functions of headers and `now`.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "cache_control",
     "conditional",
     "date",

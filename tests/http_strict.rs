@@ -247,6 +247,17 @@ async fn a_handler_in_a_nested_router_sees_no_undeclared_parameter_of_the_origin
 }
 
 #[tokio::test]
+async fn the_conditions_of_a_head_request_are_answered_by_the_layer() {
+    let app = strict(showing(&["if-none-match"], &[PUBLIC, ("etag", "\"a\"")]));
+    let head = async |tag| {
+        app.send("HEAD", "/", &[("if-none-match", tag)])
+            .await
+            .status
+    };
+    assert_eq!((head("\"a\"").await, head("\"b\"").await), (304, 200));
+}
+
+#[tokio::test]
 async fn a_head_request_is_narrowed_too() {
     let origin = Origin::new(|call| async move {
         let seen = call.header("authorization").unwrap_or("-").to_owned();

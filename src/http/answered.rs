@@ -229,6 +229,13 @@ impl Answered {
         response
     }
 
+    /// Whether the client has what came, by the conditions that the inner service did not see.
+    fn is_not_modified(&self, came: &Parts) -> bool {
+        let received = self.times.response;
+        self.evaluate
+            && conditional::not_modified(&self.client, came.status, &came.headers, received)
+    }
+
     /// Passes the inner service's answer on, and keeps a copy of it where it may.
     pub(super) async fn arrived<R>(
         &self,
@@ -242,15 +249,19 @@ impl Answered {
         let (mut parts, body) = response.into_parts();
         if self.asked.is_head {
             let updated = self.heard_by_head(&parts, load).await;
-            let telling = self.telling(None, updated, None);
+            let came = parts.status;
+            let is_made = self.is_not_modified(&parts);
+            if is_made {
+                make_not_modified(&mut parts);
+            }
+            let telling = self.telling(is_made.then_some(came.as_u16()), updated, None);
             telling.append(&self.config, &mut parts.headers);
             return Response::from_parts(parts, CacheBody::pass(body));
         }
         #[cfg(feature = "compression")]
         precompress::announce(&self.config, parts.status, &mut parts.headers);
         let (came, received) = (parts.status, self.times.response);
-        let not_modified = self.evaluate
-            && conditional::not_modified(&self.client, parts.status, &parts.headers, received);
+        let not_modified = self.is_not_modified(&parts);
         let policy = self.policy();
         let handler = parts.extensions.get();
         let inner: Option<&FromInside> = parts.extensions.get();
@@ -284,13 +295,7 @@ impl Answered {
             }
         };
         if not_modified {
-            parts.status = StatusCode::NOT_MODIFIED;
-            let whole = std::mem::take(&mut parts.headers);
-            parts.headers = conditional::not_modified_headers(&whole);
-            // What the handler sets for this client is no part of what the client has already.
-            for cookie in whole.get_all(SET_COOKIE) {
-                parts.headers.append(SET_COOKIE, cookie.clone());
-            }
+            make_not_modified(&mut parts);
             let unread = std::mem::replace(&mut body, CacheBody::empty());
             self.drain_behind(unread);
         }
@@ -451,6 +456,17 @@ impl Answered {
             let _ = cache.observe(deleted);
         };
         self.config.cache.shared().writes.run(forgetting, None);
+    }
+}
+
+/// Makes a 304 of an answer to a client that has it already.
+fn make_not_modified(parts: &mut Parts) {
+    parts.status = StatusCode::NOT_MODIFIED;
+    let whole = std::mem::take(&mut parts.headers);
+    parts.headers = conditional::not_modified_headers(&whole);
+    // What the handler sets for this client is no part of what the client has already.
+    for cookie in whole.get_all(SET_COOKIE) {
+        parts.headers.append(SET_COOKIE, cookie.clone());
     }
 }
 

@@ -138,10 +138,10 @@ where
     /// Makes the request ask for what the cache needs: whether the stored response is still good, or a whole new one.
     /// Says whether it does the former, and whether conditions of the client were taken out.
     fn set_conditions(&mut self, stale: Option<&Stale>) -> (bool, bool) {
-        if self.asked.is_head {
-            return (false, false);
-        }
         let is_strict = self.is_strict();
+        if self.asked.is_head {
+            return (false, is_strict && self.asked.conditional);
+        }
         let headers = self.request.headers_mut();
         let stored = stale.and_then(|(entry, _)| lookup::response(&self.config, entry));
         // Who asks for it anew wants no word that it is still good.
