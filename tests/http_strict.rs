@@ -51,7 +51,6 @@ fn leaks(change: fn(CacheLayer) -> CacheLayer) -> LeakTest {
         "if-none-match",
         "if-range",
         "pragma",
-        "range",
         "te",
     ])
 }
@@ -243,6 +242,21 @@ async fn a_handler_in_a_nested_router_sees_no_undeclared_parameter_of_the_origin
             .starts_with("GET /page?page=2 /nested/page?page=2"),
         "{}",
         seen.text()
+    );
+}
+
+#[tokio::test]
+async fn what_is_answered_to_a_range_is_seen_and_not_stored() {
+    let app = strict(showing(&["range", "if-range"], &[PUBLIC]));
+    for range in ["bytes=0-1", "zq=1", "zq"] {
+        let fields = [("range", range), ("if-range", "\"zq\"")];
+        let whole = app.get_with("/", &fields).await;
+        assert_eq!(whole.text(), format!("{range} \"zq\""));
+        assert!(!whole.is_stored(), "{}", whole.told());
+    }
+    assert_eq!(
+        app.get_with("/", &[("if-range", "\"zq\"")]).await.text(),
+        "- -"
     );
 }
 
