@@ -26,7 +26,7 @@ use super::{
     telling::OncePerRoute,
     unshared::Unshared,
 };
-use crate::{Cache, Result};
+use crate::Cache;
 
 /// Makes a router, or any tower service, a correct shared HTTP cache (RFC 9111), and provides [`Cache`] to its handlers.
 ///
