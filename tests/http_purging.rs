@@ -7,7 +7,9 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
-use larder::{Cache, CacheLayer, ErrorKind, Memory, MemoryPolicy, PurgeOptions};
+use larder::{
+    Cache, CacheLayer, CachePolicy, ErrorKind, Memory, MemoryPolicy, PurgeOptions, QueryKey,
+};
 use support::{App, Asking, Failing, Mode, Origin, answer, request, send};
 use tokio::sync::Notify;
 
@@ -457,4 +459,28 @@ async fn a_purge_inside_nested_routers_goes_by_the_path_that_clients_know() {
     assert!(ask("GET", "/v1/items").await.is_hit());
     assert_eq!(ask("PURGE", "/v1/items").await.status, 200);
     assert!(!ask("GET", "/v1/items").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_method_goes_by_the_policy_that_the_key_was_made_by() {
+    let policy = CachePolicy::new()
+        .ttl(Duration::from_secs(60))
+        .query(QueryKey::ignore(["utm_source"]))
+        .vary_by_header("x-a");
+    let app = App::changed(Origin::with(&[]), |layer| {
+        layer.policy(policy).unwrap().purge_method(|_| true)
+    });
+    let ask = async |value| app.get_with("/a?b=1&utm_source=x", &[("x-a", value)]).await;
+    for fields in [&[][..], &[("purge-mode", "soft")]] {
+        for value in ["1", "2"] {
+            ask(value).await;
+            assert!(ask(value).await.is_hit());
+        }
+        let purged = app.send("PURGE", "/a?b=1&utm_source=y", fields).await;
+        assert_eq!(purged.status, 200);
+        for value in ["1", "2"] {
+            assert!(!ask(value).await.is_hit(), "{fields:?}");
+        }
+    }
+    assert!(app.cache.purge("http://test.example/a?b=1").await.unwrap());
 }
