@@ -428,6 +428,19 @@ async fn a_reader_that_is_too_slow_is_cut_off_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn when_the_slowest_leaves_those_who_waited_go_on_at_once() {
+    let (feed, _app, leader, slow) = too_large().await;
+    drop(feed);
+    let fast = tokio::spawn(text(leader));
+    settle().await;
+    assert!(!fast.is_finished());
+    let begun = Instant::now();
+    drop(slow);
+    assert!(fast.await.unwrap() == TEXT[..500_000]);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_reader_does_not_slow_the_others_down_for_ever() {
     let (feed, _app, leader, mut slow) = too_large().await;
     drop(feed);
@@ -727,4 +740,44 @@ async fn followers_do_not_wait_until_a_slow_server_has_stored() {
         assert_eq!(answer.await.unwrap().text(), "1");
     }
     assert!(begun.elapsed() < Duration::from_millis(1_100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_after_a_tag_was_invalidated_does_not_join() {
+    let fields = &[("cache-control", "max-age=60"), ("cache-tag", "news")];
+    let (feed, app) = steered(fields, |layer| layer);
+    let leader = app.open("/", &[]).await.into_body();
+    let before = follow(&app).await;
+    app.cache.invalidate_tag("news").await.unwrap();
+    assert_eq!(app.get("/").await.text(), "2");
+    feed.send(Step::Data("old"));
+    drop(feed);
+    assert_eq!(text(leader).await, "old");
+    assert_eq!(text(before).await, "old");
+    assert_eq!(app.get("/").await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_waits_for_the_whole_body_where_the_handler_gives_no_parts() {
+    let (feed, body) = feed();
+    let body = Mutex::new(Some(body));
+    let app = App::new(Origin::now(move |call| match call.number {
+        2 => answer(200, FRESH, body.lock().unwrap().take().unwrap()),
+        _ => answer(200, FRESH, "whole"),
+    }));
+    // From this the layer learns that there are no parts; what a request for ranges brought is not stored.
+    let learning = app.get_with("/", &[("range", "bytes=0-0")]).await;
+    assert_eq!((learning.status, learning.text()), (200, "whole"));
+    let leader = app.open("/", &[]).await.into_body();
+    let range = tokio::spawn({
+        let app = app.clone();
+        async move { app.get_with("/", &[("range", "bytes=1-2")]).await }
+    });
+    settle().await;
+    feed.send(Step::Data("body"));
+    drop(feed);
+    assert_eq!(text(leader).await, "body");
+    let answer = range.await.unwrap();
+    assert_eq!((answer.status, answer.text()), (206, "od"));
+    assert_eq!(app.calls(), 2);
 }
