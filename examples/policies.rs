@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! $ cargo run --example policies
-//! route        lifetimes          key                              conditions
+//! route        lifetimes          key                               conditions
 //! /items       60s                query of only page; query sorted  whatever cookies; marks hits in x-cache
-//! /items/{id}  600s; negative 5s  -                                whatever cookies
-//! /me          30s                per user: Principal by function  -
-//! /admin       not stored         -                                -
+//! /items/{id}  600s; negative 5s  -                                 whatever cookies
+//! /me          30s                per user: Principal by function   -
+//! /admin       not stored         -                                 -
 //! $ curl -i 'localhost:3000/items?utm_source=mail&page=2'
 //! cache-status: larder; fwd=uri-miss; stored
 //! $ curl -i 'localhost:3000/items?page=2'

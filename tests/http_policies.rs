@@ -284,6 +284,19 @@ mod conditions {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn responses_end_with_the_tags_of_their_policy() {
+        let origin = Origin::with(&[("cache-tag", "own")]);
+        let app = app(origin, minute().tag("items").tag("all"));
+        for tag in ["items", "all", "own"] {
+            app.get("/").await;
+            assert!(app.get("/").await.is_hit(), "{tag}");
+            app.cache.invalidate_tag(tag).await.unwrap();
+            assert!(!app.get("/").await.is_hit(), "{tag}");
+        }
+        assert_eq!(app.get("/").await.header("cache-tag"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn hits_are_marked() {
         let policy = minute().hit_header("X-Cache");
         let app = app(Origin::with(&[("x-cache", "MISS from afar")]), policy);
@@ -327,6 +340,15 @@ mod from_handlers {
         );
         let never = minute().store_if(|_| false);
         assert_eq!(told(never).await, "larder; fwd=uri-miss; detail=store-if");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_tags_a_response_by_a_policy() {
+        let app = App::new(saying(minute().tag("items")));
+        app.get("/").await;
+        assert!(app.get("/").await.is_hit());
+        app.cache.invalidate_tag("items").await.unwrap();
+        assert!(!app.get("/").await.is_hit());
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,12 @@ where
         let request = Timestamp::now();
         let mut result = Call::new(self.inner, self.request).await;
         let tags = match &mut result {
-            Ok(response) => tags::of_made(response, config.rules.pass_tags, collected.as_deref()),
+            Ok(response) => {
+                if let Some(met) = &self.met {
+                    met.policy.tag(response);
+                }
+                tags::of_made(response, config.rules.pass_tags, collected.as_deref())
+            }
             Err(_) => CacheTags::default(),
         };
         let answered = Answered {

@@ -5,7 +5,7 @@ mod field;
 
 use http::{HeaderMap, Response};
 
-use crate::{TagStamp, cache::Collected};
+use crate::{CachePolicy, TagStamp, cache::Collected};
 
 pub use cache_tags::CacheTags;
 pub use field::TagField;
@@ -46,6 +46,9 @@ fn take<R>(response: &mut Response<R>) -> CacheTags {
     let mut tags = field::take(response.headers_mut());
     if let Some(more) = response.extensions().get::<CacheTags>() {
         tags.extend(more.iter());
+    }
+    if let Some(policy) = response.extensions().get::<CachePolicy>() {
+        tags.extend(&policy.tags);
     }
     tags
 }

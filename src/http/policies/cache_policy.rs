@@ -51,6 +51,7 @@ pub struct CachePolicy {
     pub(super) force_update: Option<OnRequest>,
     pub(super) store_if: Option<OnResponse>,
     pub(super) hit_header: Option<String>,
+    pub(in crate::http) tags: Vec<String>,
 }
 
 pub(super) type OnRequest = Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>;
@@ -273,6 +274,30 @@ impl CachePolicy {
         self
     }
 
+    /// Tags the responses, beside the tags that their handlers name: each ends with any of its tags.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::{Cache, CacheLayer, CachePolicy};
+    ///
+    /// let cache = Cache::memory();
+    /// let layer = CacheLayer::new(cache.clone()).policy(CachePolicy::new().tag("items"))?;
+    /// // When all of them have changed:
+    /// cache.invalidate_tag("items").await?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "memory"))]
+    /// # fn main() {}
+    /// ```
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
     /// Marks answers from the store with this header, as in `X-Cache: HIT`, for tools that do not read `Cache-Status`.
     pub fn hit_header(mut self, name: impl Into<String>) -> Self {
         self.hit_header = Some(name.into());
@@ -285,6 +310,7 @@ impl CachePolicy {
             lifetimes: _,
             no_store: _,
             store_if: _,
+            tags: _,
             strict,
             query,
             sort_query,

@@ -10,7 +10,7 @@ use super::{
     parts::KeyParts,
     query::{QueryKey, QueryRule},
 };
-use crate::http::storable::is_about_one_request;
+use crate::{Entry, TagStamp, http::storable::is_about_one_request};
 
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Every new variant rewrites the list of them.
@@ -109,6 +109,25 @@ pub(super) fn lifetimes(policy: &CachePolicy) -> Vec<String> {
     problems
 }
 
+/// What is wrong with the tags.
+fn tags(policy: &CachePolicy, problems: &mut Vec<String>) {
+    let tags = &policy.tags;
+    for (at, tag) in tags.iter().enumerate() {
+        if !(1..=TagStamp::MAX_LEN).contains(&tag.len()) {
+            problems.push(format!(
+                "a tag has between 1 and {} bytes",
+                TagStamp::MAX_LEN
+            ));
+        }
+        if tags[..at].contains(tag) {
+            problems.push(format!("the tag `{tag}` is named twice"));
+        }
+    }
+    if tags.len() > Entry::MAX_TAGS {
+        problems.push(format!("a response has at most {} tags", Entry::MAX_TAGS));
+    }
+}
+
 fn is_never_stored(status: StatusCode) -> bool {
     is_about_one_request(status)
 }
@@ -119,7 +138,10 @@ pub(super) fn compile(
     problems: &mut Vec<String>,
 ) -> (KeyParts, Option<HeaderName>) {
     problems.extend(lifetimes(policy));
-    if policy.no_store && (policy.is_about_requests() || policy.store_if.is_some()) {
+    tags(policy, problems);
+    if policy.no_store
+        && (policy.is_about_requests() || policy.store_if.is_some() || !policy.tags.is_empty())
+    {
         problems
             .push("`no_store` looks nothing up, so nothing else can be said beside it".to_owned());
     }

@@ -8,7 +8,9 @@ use std::{
     },
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, request, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request, response,
+};
 
 use super::{
     cache_policy::CachePolicy,
@@ -16,7 +18,7 @@ use super::{
     lifetimes::Said,
     parts::{KeyParts, KeyedBy},
 };
-use crate::{Reason, http::asked::Asked};
+use crate::{CacheTags, Reason, http::asked::Asked};
 
 /// A policy of a route, checked.
 pub(crate) struct Policy {
@@ -105,7 +107,12 @@ impl Policy {
 
     /// Whether the answer to a POST may be stored for later GETs: whether that says enough of them.
     pub(crate) fn takes_posts(&self) -> bool {
-        self.fingerprint == 0 && !self.said.is_about_requests() && !self.said.no_store
+        let said = &self.said;
+        self.fingerprint == 0
+            && !said.is_about_requests()
+            && !said.no_store
+            && said.store_if.is_none()
+            && said.tags.is_empty()
     }
 
     /// Whether its handlers see only what is in the key.
@@ -121,6 +128,16 @@ impl Policy {
             Some(most) => most,
             None if by_extension => of_layer.max(OF_EXTENSIONS),
             None => of_layer,
+        }
+    }
+
+    /// Names the tags of the policy in the extensions of a response, as its handler could have.
+    pub(crate) fn tag<R>(&self, response: &mut Response<R>) {
+        if !self.said.tags.is_empty() {
+            let tags = response
+                .extensions_mut()
+                .get_or_insert_default::<CacheTags>();
+            tags.extend(&self.said.tags);
         }
     }
 

@@ -116,6 +116,9 @@ fn conditions(policy: &CachePolicy) -> String {
             parts.push(format!("{name} by function"));
         }
     }
+    if !policy.tags.is_empty() {
+        parts.push(format!("tagged {}", policy.tags.join(", ")));
+    }
     let most = policy.max_variants;
     parts.extend(most.map(|most| format!("{most} variants")));
     let header = policy.hit_header.as_ref();
