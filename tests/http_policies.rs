@@ -616,6 +616,8 @@ mod building {
                 new().hit_header("a:b"),
                 "`hit_header` names \"a:b\", which is no field name",
             ),
+            (new().tag(""), "a tag has between 1 and 256 bytes"),
+            (new().tag("a").tag("a"), "the tag `a` is named twice"),
             (
                 new().max_variants(0),
                 "`max_variants` is not between 1 and 4096",
