@@ -83,8 +83,9 @@ use ttl::TtlRules;
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
-    namespace: Box<str>,
+    namespace: Arc<str>,
     values: KeyHead,
     responses: KeyHead,
     /// The markers of tags.

@@ -166,7 +166,7 @@ impl<'a> KeyRef<'a> {
 
 /// The part of a key that a handle knows beforehand, encoded once.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct KeyHead(Box<[u8]>);
+pub(crate) struct KeyHead(Arc<[u8]>);
 
 impl KeyHead {
     pub(crate) fn new(namespace: &str, space: KeySpace, bucket: Option<&str>) -> Self {

@@ -15,7 +15,7 @@ mod tests;
 
 use std::{slice, sync::Arc};
 
-use super::{Cache, Event};
+use super::{Cache, Event, Inner};
 use crate::{Entry, Key, PutMode, Result, Timestamp, entry::marker};
 
 pub(crate) use collected::Collected;
@@ -195,9 +195,11 @@ impl Cache {
     /// A handle to the same namespace, and what it and those made from it will have read or put that has tags.
     pub(crate) fn collecting(&self) -> (Self, Arc<Collected>) {
         let collected = Arc::<Collected>::default();
-        let shared = self.0.shared.clone();
-        let cache = Self::within(self.namespace(), shared, Some(collected.clone()));
-        (cache, collected)
+        let inner = Inner {
+            collected: Some(collected.clone()),
+            ..Inner::clone(&self.0)
+        };
+        (Self(Arc::new(inner)), collected)
     }
 
     /// The key of the marker of a tag of this namespace.

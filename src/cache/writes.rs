@@ -50,14 +50,14 @@ impl Writes {
     ) {
         let write = self.begin();
         let mut noop = Context::from_waker(Waker::noop());
-        let mut work = Box::pin(async move {
-            work.await;
-            drop(write);
-        });
+        let mut work = Box::pin(work);
         if work.as_mut().poll(cx.unwrap_or(&mut noop)) == Poll::Pending
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(work);
+            runtime.spawn(async move {
+                work.await;
+                drop(write);
+            });
         }
     }
 

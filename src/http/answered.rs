@@ -248,7 +248,7 @@ impl Answered {
     {
         let (mut parts, body) = response.into_parts();
         if self.asked.is_head {
-            let updated = self.heard_by_head(&parts, load).await;
+            let updated = Box::pin(self.heard_by_head(&parts, load)).await;
             let came = parts.status;
             let is_made = self.is_not_modified(&parts);
             if is_made {

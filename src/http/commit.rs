@@ -95,11 +95,10 @@ impl Commit {
     /// that `Cache::flush` waits for.
     pub(super) fn store(self, body: Vec<Bytes>, trailers: HeaderMap, cx: Option<&mut Context<'_>>) {
         let cache = self.config.cache.clone();
-        let storing = async move { self.put(&body, trailers).await };
-        cache.shared().writes.run(storing, cx);
+        cache.shared().writes.run(self.put(body, trailers), cx);
     }
 
-    async fn put(self, body: &[Bytes], trailers: HeaderMap) {
+    async fn put(self, body: Vec<Bytes>, trailers: HeaderMap) {
         let stamps = match self.stamps().await {
             Ok(stamps) => stamps,
             Err(Reason::Late) => return self.late(),
@@ -127,8 +126,8 @@ impl Commit {
             ..
         } = self;
         let refused = |event, reason| not_stored(&config, route.as_deref(), event, reason);
-        head.make_etag(body, &config.rules);
-        let (payload, body_at) = head.encode(body, &trailers);
+        head.make_etag(&body, &config.rules);
+        let (payload, body_at) = head.encode(&body, &trailers);
         let body = payload.slice(body_at..);
         let stored = StoredResponse::new(head, body, trailers, policy, &config.rules);
         let weight = stored.weight();
@@ -179,10 +178,8 @@ impl Commit {
         let keep_until = self.policy.keep_until(&self.config.rules);
         let ttl = Some(keep_until.since(Timestamp::now()));
         let cache = &self.config.cache;
-        match cache
-            .stamp_loaded(&self.load, &self.tags, &carried, ttl)
-            .await
-        {
+        let stamping = cache.stamp_loaded(&self.load, &self.tags, &carried, ttl);
+        match Box::pin(stamping).await {
             Ok(stamps) => stamps.ok_or(Reason::Late),
             Err(error) if error.kind() == ErrorKind::InvalidTag => Err(Reason::Tags),
             Err(_) => Err(Reason::Backend),

@@ -1,6 +1,6 @@
 //! Waiting for the response to another request, and sharing it.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use http::Response;
 use tokio::{
@@ -114,7 +114,7 @@ async fn land(
     loop {
         match follower.phase(is_awaited).await {
             Phase::Over(landing) => return Some(landing),
-            Phase::Backend => patience.wait_for_all(follower.answered()).await?,
+            Phase::Backend => patience.wait_for_all(pin!(follower.answered())).await?,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Finding the stored response that a request selects.
 
-use std::{borrow::Cow, sync::atomic::Ordering};
+use std::{borrow::Cow, pin::pin, sync::atomic::Ordering};
 
 use super::{
     freshness::ResponsePolicy,
@@ -63,7 +63,7 @@ pub(super) async fn fetch(
     request: Selector<'_>,
     patience: &Patience,
 ) -> Looked {
-    let Some(found) = patience.wait(config.cache.fetch(base)).await else {
+    let Some(found) = patience.wait(pin!(config.cache.fetch(base))).await else {
         return Looked::Unreachable;
     };
     follow(config, found, request, patience).await
@@ -88,15 +88,10 @@ pub(super) async fn begin(
         ),
     };
     let looked = match looked {
-        Looked::Ask => {
-            let asking = patience.wait(config.cache.fetch_leased(&mut load));
-            let (found, seen) = join(asking, see_tags(config)).await;
-            load.see_tags(seen);
-            match found {
-                Some(found) => follow(config, found, request, patience).await,
-                None => Looked::Unreachable,
-            }
-        }
+        Looked::Ask => match lease(config, &mut load, patience).await {
+            Some(found) => follow(config, found, request, patience).await,
+            None => Looked::Unreachable,
+        },
         looked => {
             load.see_tags(see_tags(config).await);
             looked
@@ -111,20 +106,33 @@ pub(super) async fn begin(
 /// Begins a load for somebody who will not look.
 pub(super) async fn begin_unseen(config: &Config, base: &Key, patience: &Patience) -> Load {
     let mut load = config.cache.shared().generations.begin(base).await;
-    let seen = match config.cache.capabilities().leases {
+    match config.cache.capabilities().leases {
         true => {
             // A failure is counted and logged there, and the load is not kept then.
-            let asking = patience.wait(config.cache.fetch_leased(&mut load));
-            let (asked, seen) = join(asking, see_tags(config)).await;
-            if asked.is_none() {
+            if lease(config, &mut load, patience).await.is_none() {
                 load.give_up();
             }
-            seen
         }
-        false => see_tags(config).await,
-    };
-    load.see_tags(seen);
+        false => load.see_tags(see_tags(config).await),
+    }
     load
+}
+
+/// Asks for what is stored and for a lease, and beside that for the tags that were invalidated lately; `None` when the
+/// request has waited for long enough.
+async fn lease(
+    config: &Config,
+    load: &mut Load,
+    patience: &Patience,
+) -> Option<Result<Option<Entry>>> {
+    // Boxed, because requests that need none of it would carry its size around.
+    let (found, seen) = Box::pin(async {
+        let asking = pin!(config.cache.fetch_leased(load));
+        join(patience.wait(asking), see_tags(config)).await
+    })
+    .await;
+    load.see_tags(seen);
+    found
 }
 
 /// What is known of the tags invalidated lately, for a load that begins: a response may turn out to have tags. On a
@@ -155,7 +163,7 @@ async fn follow(
     let Some(Chosen { variant, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
-    match patience.wait(config.cache.fetch(&key)).await {
+    match patience.wait(pin!(config.cache.fetch(&key))).await {
         None => Looked::Unreachable,
         Some(Ok(Some(entry))) => Looked::Found(entry, Some(variant)),
         Some(Err(error)) if error.is_outage() => Looked::Unreachable,

@@ -1,6 +1,7 @@
 //! How long a request waits for the backend, all its questions together.
 
 use std::{
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -28,13 +29,18 @@ impl Patience {
     }
 
     /// [`wait`](Self::wait) for several answers, of which each has the limit of one call and all together do not.
-    pub(super) async fn wait_for_all<T>(&self, answers: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn wait_for_all<T>(
+        &self,
+        answers: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
         self.waited.fetch_max(1, Ordering::Relaxed);
         self.wait(answers).await
     }
 
     /// Waits for an answer; `None` when the request has waited for long enough.
-    pub(super) async fn wait<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+    ///
+    /// The answer is pinned where it is asked for: moved in here it would be in the caller's own future several times.
+    pub(super) async fn wait<T>(&self, answer: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         let Some(limit) = self.limit else {
             return Some(answer.await);
         };
@@ -55,6 +61,8 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use tokio::time::sleep;
 
     use super::*;
@@ -65,24 +73,29 @@ mod tests {
     async fn slow_answers_add_up() {
         let (patience, begun) = (Patience::new(Some(LIMIT)), Instant::now());
         let slow = || sleep(Duration::from_millis(100));
-        assert!(patience.wait(slow()).await.is_some());
-        assert!(patience.wait(slow()).await.is_some());
-        assert!(patience.wait(slow()).await.is_none());
-        assert!(patience.wait(slow()).await.is_none());
+        assert!(patience.wait(pin!(slow())).await.is_some());
+        assert!(patience.wait(pin!(slow())).await.is_some());
+        assert!(patience.wait(pin!(slow())).await.is_none());
+        assert!(patience.wait(pin!(slow())).await.is_none());
         assert!(begun.elapsed() <= LIMIT + Duration::from_millis(5));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_answer_is_left_to_its_own_limit() {
         let patience = Patience::new(Some(LIMIT));
-        assert!(patience.wait(sleep(2 * LIMIT)).await.is_some());
-        assert!(patience.wait(sleep(LIMIT)).await.is_none());
+        assert!(patience.wait(pin!(sleep(2 * LIMIT))).await.is_some());
+        assert!(patience.wait(pin!(sleep(LIMIT))).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn several_answers_have_one_limit() {
         let (patience, begun) = (Patience::new(Some(LIMIT)), Instant::now());
-        assert!(patience.wait_for_all(sleep(2 * LIMIT)).await.is_none());
+        assert!(
+            patience
+                .wait_for_all(pin!(sleep(2 * LIMIT)))
+                .await
+                .is_none()
+        );
         assert!(begun.elapsed() <= LIMIT + Duration::from_millis(5));
     }
 
@@ -90,7 +103,7 @@ mod tests {
     async fn without_a_limit_there_is_no_end() {
         let patience = Patience::new(None);
         for _ in 0..5 {
-            assert!(patience.wait(sleep(10 * LIMIT)).await.is_some());
+            assert!(patience.wait(pin!(sleep(10 * LIMIT))).await.is_some());
         }
     }
 }

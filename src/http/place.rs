@@ -1,6 +1,9 @@
 //! Whether and where a response is stored.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use http::{
@@ -192,9 +195,11 @@ impl Offer<'_> {
             self.release(refused, leader.as_ref())
         })?;
         let keep_until = policy.keep_until(rules);
-        let choosing = self.choose(&load, keep_until);
         let asking = leader.as_ref().map(|leader| leader.ask());
-        let chosen = self.patience.wait_for_all(choosing).await;
+        let chosen = {
+            let choosing = pin!(self.choose(&load, keep_until));
+            self.patience.wait_for_all(choosing).await
+        };
         drop(asking);
         let chosen = chosen.unwrap_or(Err(Refused::BACKEND));
         let (key, variant) = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;

@@ -5,7 +5,7 @@
 
 mod coding;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -143,17 +143,20 @@ pub(super) async fn find(
     let encoded = match peek(config, asked, entry, now) {
         Encoded::Plain => None,
         Encoded::Found(encoded) => Some(encoded),
-        Encoded::Ask(key) => match patience.wait(config.cache.fetch(&key)).await {
-            Some(Ok(None)) => {
-                if let Some(coding) = asked.coding {
+        Encoded::Ask(key) => {
+            let asked_for = {
+                let fetching = pin!(config.cache.fetch(&key));
+                patience.wait(fetching).await
+            };
+            match (asked_for, asked.coding) {
+                (Some(Ok(None)), Some(coding)) => {
                     encode_behind(config, entry, key, coding, now);
+                    None
                 }
-                None
+                // A failure is counted and logged there; the response answers as it is stored.
+                (found, _) => found.and_then(|found| found.ok().flatten()),
             }
-            Some(Ok(encoded)) => encoded,
-            // A failure is counted and logged there; the response answers as it is stored.
-            Some(Err(_)) | None => None,
-        },
+        }
     };
     match encoded.filter(|encoded| lookup::response(config, encoded).is_some()) {
         Some(encoded) => Looked::Found(encoded, None),
