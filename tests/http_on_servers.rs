@@ -784,10 +784,12 @@ async fn nobody_queues_for_a_body_that_the_server_has_no_room_for(pair: Pair) {
     for request in requests {
         assert_eq!(request.await.unwrap(), BODY);
     }
+    // Who comes while the body is under way shares it; the others run side by side.
     let most = most.load(Ordering::SeqCst);
     assert!(
-        one.calls() == 1 || most > 4,
-        "at most {most} ran at the same time"
+        one.calls() <= 4 || most > 4,
+        "of {} at most {most} ran at the same time",
+        one.calls()
     );
 }
 
