@@ -351,12 +351,13 @@ impl Cache {
     /// [`invalidate_responses`](Self::invalidate_responses), and for how many of the URIs something was stored.
     pub(crate) async fn end_responses(&self, keys: &[Key]) -> Result<usize> {
         self.supersede_responses(keys).await;
-        let deleted = match keys {
-            [key] => self.backend().delete(key).await.map(|ended| vec![ended]),
-            keys => self.backend().delete_many(keys).await,
-        };
-        let deleted = self.observe(deleted)?;
-        let ended = deleted.into_iter().filter(|ended| *ended).count();
+        let with_parts = |key: &Key| [key.clone(), key.of_parts()];
+        let keys: Vec<Key> = keys.iter().flat_map(with_parts).collect();
+        let deleted = self.observe(self.backend().delete_many(&keys).await)?;
+        let ended = deleted
+            .chunks(2)
+            .filter(|ended| ended.contains(&true))
+            .count();
         self.add(Event::HttpInvalidated, ended);
         Ok(ended)
     }
@@ -375,8 +376,10 @@ impl Cache {
     /// Keeps responses that are on their way from being stored or waited for.
     pub(crate) async fn supersede_responses(&self, keys: &[Key]) {
         for key in keys {
-            self.shared().generations.advance(key).await;
-            self.shared().response_flights.detach(key);
+            for key in [key, &key.of_parts()] {
+                self.shared().generations.advance(key).await;
+                self.shared().response_flights.detach(key);
+            }
         }
     }
 

@@ -29,6 +29,7 @@ mod key;
 mod languages;
 mod layer;
 mod lookup;
+mod partial;
 mod patience;
 mod place;
 mod policies;

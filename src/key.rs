@@ -102,6 +102,12 @@ impl Key {
         self.as_key_ref().name()
     }
 
+    /// The key beside a response's own under which parts of it are. No request's URI has a fragment, so no other key is
+    /// the same.
+    pub(crate) fn of_parts(&self) -> Self {
+        Self([&self.0, &b"#parts"[..]].concat().into())
+    }
+
     /// The same key, borrowed.
     pub fn as_key_ref(&self) -> KeyRef<'_> {
         KeyRef(&self.0)

@@ -56,6 +56,8 @@ reasons! {
     NothingStored => "nothing-stored",
     /// Not reused: what is stored for the URI was selected by other request fields (RFC 9111 §4.1).
     OtherVariant => "other-variant",
+    /// Not reused: of the whole only parts are stored, and not what the request asks for (RFC 9111 §3.3).
+    OtherPart => "other-part",
     /// Not reused: what is stored is stale (RFC 9111 §4.2).
     Stale => "stale",
     /// Not reused without validation: the stored response says `no-cache` (RFC 9111 §5.2.2.4).

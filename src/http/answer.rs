@@ -1,5 +1,7 @@
 //! Answers made from a stored response, and what every answer tells.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -10,7 +12,7 @@ use super::{
     layer::Config,
     range::{self, RangeField, Slices, Wanted},
     status::{CACHE_STATUS, Forward, Outcome, StatusDetail},
-    stored::StoredResponse,
+    stored::{StoredResponse, judged},
     telling::explained,
 };
 use crate::{Reason, Timestamp};
@@ -165,25 +167,54 @@ fn ranged<R>(
     telling: Telling,
 ) -> Option<Response<CacheBody<R>>> {
     // RFC 9110 §14.2: only in place of a 200.
-    if stored.head.status != StatusCode::OK {
+    if judged(stored.head.status) != StatusCode::OK {
         return None;
     }
-    let (body, received) = (&stored.body, stored.head.times.response);
-    let len = body.len() as u64;
-    // With a tag that the layer made, which If-Range may name.
-    let wanted = range::wanted(client, stored.plain_headers(false), received, len);
+    let len = whole_len(stored);
     let told = || {
         let mut headers = stored.plain_headers(false).clone();
         stored.tell(&mut headers, age, telling.value(config));
         headers
     };
-    match wanted {
+    match wanted(stored, client) {
         Wanted::Whole => None,
         Wanted::Unsatisfiable => Some(range::unsatisfiable(len, &told())),
         Wanted::Spans(spans) => {
-            let slices = Slices::new(spans, len, |span| range::slice(body, span))?;
+            let slices = Slices::new(spans, len, |span| take(stored, span))?;
             Some(range::partial(slices, told(), client))
         }
+    }
+}
+
+/// Whether the request gets what it asks for from what is stored: from a whole response it does, from parts where they
+/// have all of it.
+pub(super) fn has_ranges(stored: &StoredResponse, client: &HeaderMap) -> bool {
+    stored.parts.is_none()
+        || match wanted(stored, client) {
+            Wanted::Whole => false,
+            Wanted::Unsatisfiable => true,
+            Wanted::Spans(spans) => spans.iter().all(|span| take(stored, span).is_some()),
+        }
+}
+
+fn wanted(stored: &StoredResponse, client: &HeaderMap) -> Wanted {
+    let received = stored.head.times.response;
+    // With a tag that the layer made, which If-Range may name.
+    let headers = stored.plain_headers(false);
+    range::wanted(client, headers, received, whole_len(stored))
+}
+
+fn whole_len(stored: &StoredResponse) -> u64 {
+    match &stored.parts {
+        Some(parts) => parts.len(),
+        None => stored.body.len() as u64,
+    }
+}
+
+fn take(stored: &StoredResponse, span: &Range<u64>) -> Option<Bytes> {
+    match &stored.parts {
+        Some(parts) => parts.take(span),
+        None => range::slice(&stored.body, span),
     }
 }
 

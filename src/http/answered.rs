@@ -1,5 +1,7 @@
 //! What becomes of the inner service's answer.
 
+mod ranges;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode, header::SET_COOKIE, response
 use http_body::Body;
 use tokio::{runtime::Handle, sync::Semaphore};
 
+use self::ranges::Kind;
 #[cfg(feature = "compression")]
 use super::precompress;
 use super::{
@@ -24,17 +27,17 @@ use super::{
     patience::Patience,
     place::{Lasts, Offer, Refused},
     policies::{self, FromInside, Met, Policy, Said, UNKEYED},
-    range::{self, ContentRange, RangeField},
+    range::{self, RangeField},
     reuse::serve_on_error,
     status::{Forward, Outcome},
     storable::RequestFacts,
-    stored::StoredResponse,
+    stored::{StoredResponse, judged},
     tags::{self, CacheTags},
     telling::explained,
     work::Stale,
 };
 use crate::{
-    Entry, Key, Reason,
+    Entry, Key, Reason, TagStamp,
     cache::{Collected, Event, Leader, Load},
 };
 
@@ -46,6 +49,8 @@ pub(super) struct Answered {
     pub(super) config: Arc<Config>,
     pub(super) asked: Asked,
     pub(super) base: Key,
+    /// The load of the whole response, where `base` is the key of its parts.
+    pub(super) whole: Option<Load>,
     /// The client's own fields; what the inner service saw may differ in its conditions.
     pub(super) client: HeaderMap,
     pub(super) times: Times,
@@ -98,7 +103,7 @@ impl Answered {
         let (entry, variant) = self.stale.as_ref()?;
         self.stored().filter(|stored| {
             let policy = lookup::policy(entry, stored, variant.as_ref(), now);
-            serve_on_error(&policy, now, rules)
+            serve_on_error(&policy, now, rules) && answer::has_ranges(stored, &self.client)
         })
     }
 
@@ -130,6 +135,7 @@ impl Answered {
             },
             status,
             headers,
+            is_part: self.whole.is_some() && status == StatusCode::PARTIAL_CONTENT,
             times: self.times,
             patience: &self.patience,
             stale: self.stale.as_ref(),
@@ -150,11 +156,7 @@ impl Answered {
     ) -> Offer<'a> {
         let entry = self.stale.as_ref().map(|(entry, _)| entry);
         let was_made_of = entry.map_or(&[][..], Entry::tags);
-        if let Some(field) = self.config.rules.pass_tags {
-            let collected = self.collected.as_ref().and_then(|all| all.stamps());
-            let tags = tags::with(&self.tags, &collected.unwrap_or_default());
-            field.write(&tags::with(&tags, was_made_of), headers);
-        }
+        self.write_tags(was_made_of, headers);
         let status = stored.head.status;
         let handler = answer.extensions.get();
         let mut said = policies::said(self.policy(), handler, status);
@@ -167,6 +169,15 @@ impl Answered {
             was_made_of,
             refusal: policies::refusal(None, handler, answer),
             ..self.offer(status, headers, said)
+        }
+    }
+
+    /// Passes the tags on in the fields of a response that has those of another one too.
+    fn write_tags(&self, was_made_of: &[TagStamp], headers: &mut HeaderMap) {
+        if let Some(field) = self.config.rules.pass_tags {
+            let collected = self.collected.as_ref().and_then(|all| all.stamps());
+            let tags = tags::with(&self.tags, &collected.unwrap_or_default());
+            field.write(&tags::with(&tags, was_made_of), headers);
         }
     }
 
@@ -238,7 +249,7 @@ impl Answered {
 
     /// Passes the inner service's answer on, and keeps a copy of it where it may.
     pub(super) async fn arrived<R>(
-        &self,
+        mut self,
         response: Response<R>,
         load: Load,
         leader: Option<Leader<Landing>>,
@@ -262,21 +273,32 @@ impl Answered {
         precompress::announce(&self.config, parts.status, &mut parts.headers);
         let (came, received) = (parts.status, self.times.response);
         let not_modified = self.is_not_modified(&parts);
-        let policy = self.policy();
+        let kind = self.kind_of(&parts, &body.size_hint());
+        let status = match kind {
+            Kind::Part(..) => judged(parts.status),
+            Kind::Whole | Kind::OfOne(_) => parts.status,
+        };
         let handler = parts.extensions.get();
         let inner: Option<&FromInside> = parts.extensions.get();
-        let said = policies::said(policy, handler, parts.status);
-        let refusal = policies::refusal(policy, handler, &parts);
-        let offer = Offer {
-            refusal: refusal.or(inner.map(|_| Reason::PolicyInside)),
-            ..self.offer(parts.status, &parts.headers, said)
-        };
-        let placed = match self.is_of_ranges(parts.status) {
-            Some(reason) => {
+        let said = policies::said(self.policy(), handler, status);
+        let refusal = policies::refusal(self.policy(), handler, &parts);
+        let refusal = refusal.or(inner.map(|_| Reason::PolicyInside));
+        let placed = match kind {
+            Kind::OfOne(reason) => {
                 announce(leader.as_ref(), Landing::Unshared);
                 Err(Refused::once(reason))
             }
-            None => offer.place_body(body.size_hint(), load, leader).await,
+            Kind::Part(piece, headers) => {
+                let part = (piece, headers, said, refusal);
+                self.place_piece(part, load, leader).await
+            }
+            Kind::Whole => {
+                let offer = Offer {
+                    refusal,
+                    ..self.offer(parts.status, &parts.headers, said)
+                };
+                offer.place_body(body.size_hint(), load, leader).await
+            }
         };
         let is_placed = placed.is_ok();
         let mut ranges = None;
@@ -306,50 +328,6 @@ impl Answered {
             None => Response::from_parts(parts, body),
             Some(ranges) => self.ranges_of(ranges, parts, body),
         }
-    }
-
-    /// Why the answer is this request's alone: a handler that saw ranges may go by them in other ways than HTTP has it,
-    /// and they are not in the key (ours).
-    fn is_of_ranges(&self, status: StatusCode) -> Option<Reason> {
-        if !self.saw_range {
-            return None;
-        }
-        match (self.asked.range, status) {
-            (RangeField::Bytes, StatusCode::PARTIAL_CONTENT) => Some(Reason::Partial),
-            (RangeField::Bytes, StatusCode::RANGE_NOT_SATISFIABLE) => Some(Reason::Status),
-            (RangeField::Bytes, _) if !is_failure(status) => {
-                // The next such request is made one for the whole, and its answer stored.
-                self.config
-                    .unranged
-                    .insert(&self.base, false, self.times.response);
-                Some(Reason::Range)
-            }
-            _ => Some(Reason::Range),
-        }
-    }
-
-    /// What the request asks for of a whole response, which is read to its end for the store.
-    fn ranges_of<R>(
-        &self,
-        range: Result<ContentRange, u64>,
-        parts: Parts,
-        body: CacheBody<R>,
-    ) -> Response<CacheBody<R>>
-    where
-        R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        let mut response = match range {
-            Ok(range) => {
-                let body = body.window(&range.span);
-                range::partial_of(range, parts.headers, &self.client, body)
-            }
-            Err(len) => {
-                self.drain_behind(body);
-                range::unsatisfiable(len, &parts.headers)
-            }
-        };
-        *response.extensions_mut() = parts.extensions;
-        response
     }
 
     /// Brings the stored response up to date from the answer to a HEAD, or ends it, as that says (RFC 9111 §4.3.5); tells

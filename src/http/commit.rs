@@ -3,7 +3,7 @@
 use std::{sync::Arc, task::Context};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::ACCEPT_RANGES};
 use http_body::Body;
 
 use super::{
@@ -14,10 +14,12 @@ use super::{
     freshness::ResponsePolicy,
     layer::Config,
     lookup,
+    range::{Known, Piece},
     sharing::Sharing,
     stored::{StoredHead, StoredResponse},
     stream::{Keeping, Stream},
     telling::explained,
+    text::tokens,
     variants::{Variant, VariantRecord},
 };
 use crate::{
@@ -37,6 +39,8 @@ pub(super) struct Commit {
     pub(super) collected: Option<Arc<Collected>>,
     /// The condition for a variant; a response under the URI's own key goes by the load.
     pub(super) on_variant: Option<PutMode>,
+    /// What part the body is, where it is not the whole.
+    pub(super) piece: Option<Box<Piece>>,
     pub(super) leader: Option<Leader<Landing>>,
     pub(super) route: Option<Arc<str>>,
     /// The flight for the URI, of a leader who has come to know that there are variants.
@@ -112,10 +116,27 @@ impl Commit {
         };
         let mode = self.on_variant.unwrap_or(permit.mode);
         let now = Timestamp::now();
-        if self.is_outdated(now) {
+        let there = match self.config.cache.peek(self.key.as_key_ref(), now) {
+            Peek::Hit(entry) => Some(entry),
+            Peek::Miss | Peek::Ask => None,
+        };
+        let entry = there.as_ref();
+        let there = entry.and_then(|entry| lookup::response(&self.config, entry));
+        if self.is_outdated(there, now) {
             announce(self.leader.as_ref(), Landing::LookAgain);
             return self.not_stored(Event::LoadLate, Reason::Late);
         }
+        // What has other tags would end with them no more.
+        let is_tagged = |tags: &[TagStamp]| tags.iter().all(|tag| stamps.contains(tag));
+        let joined = there.filter(|_| entry.is_some_and(|entry| is_tagged(entry.tags())));
+        let body = self.joined(body, joined);
+        let trailers = match self.piece.is_some() {
+            // What ends a part is not what ends the whole.
+            true => HeaderMap::new(),
+            false => trailers,
+        };
+        let is_ranged = self.piece.is_some() || accepts_ranges(&self.head.headers);
+        let is_whole = self.head.status != StatusCode::PARTIAL_CONTENT;
         let Self {
             config,
             key,
@@ -163,7 +184,32 @@ impl Commit {
                 Landing::Unshared
             }
         };
+        let is_kept = matches!(landing, Landing::LookAgain);
         announce(leader.as_ref(), landing);
+        if is_kept && is_whole {
+            forget_parts(&config, self.load.key(), is_ranged, now).await;
+        }
+    }
+
+    /// The body in the form that is stored: of a part together with those that are stored, as far as can be told by now.
+    fn joined(&self, body: Vec<Bytes>, there: Option<&StoredResponse>) -> Vec<Bytes> {
+        let Some(piece) = &self.piece else {
+            return body;
+        };
+        if self.head.status != StatusCode::PARTIAL_CONTENT {
+            return piece.whole(&body);
+        }
+        let limit = self.config.max_body;
+        let known = there.and_then(Known::of).filter(|known| self.is_of(known));
+        match known {
+            Some(known) => piece.with(known.parts).encode(&body, limit),
+            None => piece.encode(&body, limit),
+        }
+    }
+
+    /// Whether stored parts are of the version that this part is of.
+    fn is_of(&self, known: &Known<'_>) -> bool {
+        known.is_of(&self.head.headers, self.head.times.response)
     }
 
     /// The tags of the response with their ids; an error says why it is not stored.
@@ -188,13 +234,12 @@ impl Commit {
 
     /// Whether a response that came later is stored already, because this one's body took longer (RFC 9111 §4: of
     /// several the most recent one is used). One of the future is of a clock that was wrong.
-    fn is_outdated(&self, now: Timestamp) -> bool {
-        let Peek::Hit(entry) = self.config.cache.peek(self.key.as_key_ref(), now) else {
-            return false;
-        };
-        lookup::response(&self.config, &entry).is_some_and(|there| {
+    fn is_outdated(&self, there: Option<&StoredResponse>, now: Timestamp) -> bool {
+        there.is_some_and(|there| {
             let came = there.head.times.response;
-            came > self.head.times.response && came <= now
+            let is_joined =
+                self.piece.is_some() && Known::of(there).is_some_and(|known| self.is_of(&known));
+            came > self.head.times.response && came <= now && !is_joined
         })
     }
 
@@ -219,6 +264,25 @@ impl Commit {
     fn not_stored(&self, event: Event, reason: Reason) {
         not_stored(&self.config, self.route.as_deref(), event, reason);
     }
+}
+
+/// A whole response takes the place of parts. Where a look costs a round trip, only one of a handler that has parts does.
+async fn forget_parts(config: &Config, uri: &Key, is_ranged: bool, now: Timestamp) {
+    let cache = &config.cache;
+    let parts = uri.of_parts();
+    let are_there = match cache.peek(parts.as_key_ref(), now) {
+        Peek::Hit(_) => true,
+        Peek::Miss => false,
+        Peek::Ask => is_ranged,
+    };
+    if are_there {
+        // Counted and logged there; they end by themselves.
+        let _ = cache.observe(cache.backend().delete(&parts).await);
+    }
+}
+
+fn accepts_ranges(headers: &HeaderMap) -> bool {
+    tokens(headers, &ACCEPT_RANGES).any(|unit| unit.eq_ignore_ascii_case(b"bytes"))
 }
 
 fn not_stored(config: &Config, route: Option<&str>, event: Event, reason: Reason) {

@@ -67,7 +67,8 @@ pub(crate) fn not_modified(
     response: &HeaderMap,
     received: Timestamp,
 ) -> bool {
-    if status != StatusCode::OK {
+    // RFC 9111 §4.3.2: a part answers for the whole.
+    if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
         return false;
     }
     // RFC 9110 §13.2.2: If-Modified-Since is looked at only without If-None-Match.

@@ -11,7 +11,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    Landing,
+    Landing, answer,
     answered::{Answered, is_failure},
     body::CacheBody,
     body_error::BoxError,
@@ -57,6 +57,11 @@ where
             }
             None => lookup::begin_unseen(&config, &self.base, &self.patience).await,
         };
+        let whole = match self.whole.take() {
+            Some(key) if load.is_given_up() => Some(lookup::begin_unkept(&config, &key).await),
+            Some(key) => Some(lookup::begin_unseen(&config, &key, &self.patience).await),
+            None => None,
+        };
         drop(asking);
         let client = self.request.headers().clone();
         if self.is_strict() {
@@ -64,7 +69,8 @@ where
             strict::narrow(&mut self.request, parts);
         }
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
-        if self.asked.range == RangeField::Bytes && (stale.is_some() || self.serves_no_ranges()) {
+        let is_about_a_part = whole.is_some() || stale.is_none() && !self.serves_no_ranges();
+        if self.asked.range == RangeField::Bytes && !is_about_a_part {
             self.request.headers_mut().remove(RANGE);
             self.request.headers_mut().remove(IF_RANGE);
         }
@@ -98,6 +104,7 @@ where
             config,
             asked: self.asked,
             base: self.base,
+            whole,
             client,
             times: Times {
                 request,
@@ -151,8 +158,15 @@ where
         let stored = stale.and_then(|(entry, _)| lookup::response(&self.config, entry));
         // Who asks for it anew wants no word that it is still good.
         let stored = stored.filter(|_| self.met.as_ref().is_none_or(|met| !met.forced));
-        if let Some(stored) = stored {
+        // A 304 to parts that lack what is asked for would be no answer.
+        if let Some(stored) = stored.filter(|stored| answer::has_ranges(stored, headers)) {
+            let if_range = headers.get(IF_RANGE).filter(|_| stored.parts.is_some());
+            let if_range = if_range.cloned();
             let validates = conditional::revalidation_headers(&stored.head.headers, headers);
+            if let Some(if_range) = if_range {
+                // Where the version is another one, the client wants the whole of it.
+                let _ = headers.try_insert(IF_RANGE, if_range);
+            }
             return (validates, self.asked.conditional);
         }
         // A 304 could not be stored. Where nothing is stored anyway, the handler had better see the conditions.

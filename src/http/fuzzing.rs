@@ -7,6 +7,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri,
     header::{self, CONTENT_LOCATION, HOST},
 };
+use http_body::SizeHint;
 
 use super::{
     conditional, date,
@@ -16,7 +17,7 @@ use super::{
     invalidation::Target,
     key::{self, Host},
     policy::{Rules, assess},
-    range::{ContentRange, Ranges, Wanted},
+    range::{ContentRange, Piece, Ranges, Wanted},
     reuse::{reuse, serve_on_error},
     status::{CACHE_STATUS, CacheStatus, Forward, Outcome, append_key},
     storable::RequestFacts,
@@ -44,6 +45,9 @@ pub fn stored(bytes: &[u8]) {
         let again = again.expect("what was written can be read");
         assert_eq!(again.head.headers, stored.head.headers);
         assert_eq!(again.policy, stored.policy);
+        if let Some(parts) = &stored.parts {
+            assert_eq!(parts.take(&(0..parts.len())).is_some(), parts.is_whole());
+        }
     }
     variants(&bytes);
 }
@@ -75,6 +79,7 @@ pub fn rules(text: &[u8]) {
         policy.keep_until(&rules);
     }
     conditional::not_modified(&headers, status, &headers, NOW);
+    let _ = Piece::of(&headers, &headers, NOW, &SizeHint::new(), None);
     let mut stored = headers.clone();
     fields::freshen(&mut stored, &headers);
     fields::strip_for_store(&mut stored, &directives);

@@ -27,8 +27,9 @@ use super::{
     patience::Patience,
     policies::{KeyedBy, Policy},
     policy::assess,
+    range::Piece,
     storable::{RequestFacts, is_about_one_request},
-    stored::{MAX_FIELDS, StoredHead, StoredResponse},
+    stored::{MAX_FIELDS, StoredHead, StoredResponse, judged},
     strict,
     tags::CacheTags,
     variants::{self, Id, Selector, Variant, VariantRecord},
@@ -58,6 +59,8 @@ pub(super) struct Offer<'a> {
     pub(super) facts: RequestFacts,
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
+    /// What is offered are parts under the key for parts, as a 206.
+    pub(super) is_part: bool,
     pub(super) times: Times,
     pub(super) patience: &'a Patience,
     /// What is stored for the request, and does not answer it as it is.
@@ -160,6 +163,36 @@ impl Offer<'_> {
         self.config.in_flight.begin(&self.config.cache)
     }
 
+    /// Prepares for storing a part of a response, or, where nothing is missing then, the whole.
+    pub(super) async fn place_piece(
+        &self,
+        piece: Piece,
+        load: Load,
+        leader: Option<Leader<Landing>>,
+    ) -> Result<(Commit, Option<u64>), Refused> {
+        let len = piece.len();
+        let reason = match len > self.config.max_body {
+            true => Some(Reason::TooLarge),
+            false => (self.headers.len() > MAX_FIELDS).then_some(Reason::TooManyFields),
+        };
+        if let Some(reason) = reason {
+            return Err(self.release(Refused::once(reason), leader.as_ref()));
+        }
+        // Nobody waits for a part, and nobody reads it with its client.
+        announce(leader.as_ref(), Landing::Unshared);
+        let commit = self.place(load, None).await?;
+        let piece = Some(Box::new(piece));
+        Ok((Commit { piece, ..commit }, Some(len)))
+    }
+
+    /// The status that decides whether the response is stored. A 206 is a response of its own only among parts.
+    fn judged(&self) -> StatusCode {
+        match self.is_part {
+            true => judged(self.status),
+            false => self.status,
+        }
+    }
+
     /// Prepares for storing the response, whatever its body.
     pub(super) async fn place(
         &self,
@@ -176,7 +209,7 @@ impl Offer<'_> {
         let assessed = assess(
             self.method,
             facts,
-            self.status,
+            self.judged(),
             headers,
             &directives,
             times,
@@ -246,6 +279,7 @@ impl Offer<'_> {
             collected,
             load,
             on_variant,
+            piece: None,
             leader,
             route: self.route.cloned(),
             before,
@@ -296,8 +330,14 @@ impl Offer<'_> {
     pub(super) fn stored(&self, body: Bytes, trailers: HeaderMap) -> StoredResponse {
         let (facts, headers, rules) = (&self.facts, self.headers, &self.config.rules);
         let directives = ResponseDirectives::read(headers, &rules.targets);
-        let policy =
-            ResponsePolicy::new(facts, self.status, headers, &directives, self.times, rules);
+        let policy = ResponsePolicy::new(
+            facts,
+            self.judged(),
+            headers,
+            &directives,
+            self.times,
+            rules,
+        );
         let mut head = self.head(&directives);
         head.make_etag(std::slice::from_ref(&body), rules);
         StoredResponse::new(head, body, trailers, policy, rules)

@@ -215,6 +215,11 @@ impl Cache {
             };
             match self.observe(self.backend().put(key, stale, mode).await) {
                 Ok(true) => {
+                    // Nothing leads from the URI to its parts, so they are ended.
+                    let parts = self.backend().delete(&key.of_parts()).await;
+                    if self.observe(parts).is_err() {
+                        break;
+                    }
                     self.supersede_responses(keys).await;
                     self.count(Event::HttpInvalidated);
                     return Ok(1);

@@ -5,6 +5,7 @@
 
 mod answer;
 mod content_range;
+mod parts;
 mod validator;
 
 use std::ops::Range;
@@ -17,6 +18,7 @@ use crate::Timestamp;
 
 pub(crate) use answer::{Slices, partial, partial_of, slice, unsatisfiable};
 pub(crate) use content_range::ContentRange;
+pub(crate) use parts::{Known, Parts, Piece};
 
 /// RFC 9110 §14.2: many ranges at once are an attack more often than a wish.
 const MAX_RANGES: usize = 32;

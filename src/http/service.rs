@@ -210,6 +210,7 @@ impl<S> CacheService<S> {
             request,
             asked,
             base,
+            whole: None,
             met,
             patience: Patience::new(self.config.cache.backend_timeout()),
         }

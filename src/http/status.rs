@@ -82,6 +82,7 @@ pub(crate) enum Forward {
     Miss,
     Request,
     Stale,
+    Partial,
 }
 
 impl Forward {
@@ -96,6 +97,7 @@ impl Forward {
             | Reason::ForceUpdate
             | Reason::OnlyIfCached => Self::Request,
             Reason::OtherVariant => Self::VaryMiss,
+            Reason::OtherPart => Self::Partial,
             Reason::Method => Self::Method,
             Reason::NothingStored | Reason::OtherPolicy | Reason::Damaged | Reason::Backend => {
                 Self::UriMiss
@@ -114,6 +116,7 @@ impl Forward {
             Self::Miss => "miss",
             Self::Request => "request",
             Self::Stale => "stale",
+            Self::Partial => "partial",
         }
     }
 }

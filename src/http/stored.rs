@@ -18,6 +18,7 @@ use super::{
     freshness::{ResponsePolicy, Times},
     policies::{KeyedBy, Said},
     policy::Rules,
+    range::Parts,
     status::{CACHE_STATUS, CacheStatus, Outcome},
     storable::RequestFacts,
     tags, trailers,
@@ -63,9 +64,11 @@ pub(super) struct StoredResponse {
     /// The headers of an answer: a slot for `Age`, and one for `Cache-Status` unless an upstream cache has told something
     /// in that field, are there to be overwritten, because inserting a field may grow the map.
     answer: HeaderMap,
+    /// The whole, or in a stored 206 the [parts](Parts) of it in the form they are stored in.
     pub(super) body: Bytes,
     /// Seldom there, and boxed for the sake of all others.
     trailers: Option<Box<HeaderMap>>,
+    pub(super) parts: Option<Box<Parts>>,
     pub(super) policy: ResponsePolicy,
     has_status_slot: bool,
     #[cfg(feature = "compression")]
@@ -237,6 +240,15 @@ fn take_fields(bytes: &mut &[u8]) -> Option<HeaderMap> {
     Some(fields)
 }
 
+/// The status that decides how a stored response is reused. Only parts are stored as a 206, and they are reused as the
+/// whole would be.
+pub(super) fn judged(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::PARTIAL_CONTENT => StatusCode::OK,
+        status => status,
+    }
+}
+
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk()?;
     *bytes = rest;
@@ -256,8 +268,13 @@ impl StoredResponse {
         let announced = trailers.as_ref().and_then(trailers::announce);
         // What declares its length has no room for trailers (RFC 9112 §6.3).
         let len = Some(body.len() as u64).filter(|_| trailers.is_none());
+        let parts = match head.status {
+            StatusCode::PARTIAL_CONTENT => Parts::read(&body).map(Box::new),
+            _ => None,
+        };
         Self {
             body,
+            parts,
             trailers: trailers.map(Box::new),
             ..Self::begun(head, policy, len, announced, rules)
         }
@@ -298,6 +315,7 @@ impl StoredResponse {
             head,
             answer,
             body: Bytes::new(),
+            parts: None,
             trailers: None,
             policy,
             has_status_slot,
@@ -399,19 +417,23 @@ impl StoredResponse {
 
     /// Reads what [`StoredHead::encode`] wrote; the body is a slice of `payload`.
     pub(super) fn decode(payload: &Bytes, rules: &Rules) -> Result<Self> {
-        let (head, trailers, body_at) = StoredHead::read(payload)
-            .ok_or_else(|| Error::new(ErrorKind::Decode, "the stored response is damaged"))?;
+        let damaged = || Error::new(ErrorKind::Decode, "the stored response is damaged");
+        let (head, trailers, body_at) = StoredHead::read(payload).ok_or_else(damaged)?;
         let directives = ResponseDirectives::read(&head.headers, &rules.targets);
         let (facts, headers) = (&head.facts, &head.headers);
-        let policy =
-            ResponsePolicy::new(facts, head.status, headers, &directives, head.times, rules);
+        let status = judged(head.status);
+        let policy = ResponsePolicy::new(facts, status, headers, &directives, head.times, rules);
         let body = payload.slice(body_at..);
         let mut stored = Self::new(head, body, trailers, policy, rules);
         if rules.pass_tags.is_none() {
             // Another layer may have passed them on.
             tags::strip(&mut stored.answer);
         }
-        Ok(stored)
+        let has_parts = stored.head.status == StatusCode::PARTIAL_CONTENT;
+        match has_parts && stored.parts.is_none() {
+            true => Err(damaged()),
+            false => Ok(stored),
+        }
     }
 
     /// What the response takes in memory beside its encoded form, in bytes: the header maps,

@@ -254,6 +254,7 @@ async fn keep_for_get(
         },
         status: answer.parts.status,
         headers: &answer.parts.headers,
+        is_part: false,
         times: answer.times,
         patience: &Patience::new(config.cache.backend_timeout()),
         stale: None,

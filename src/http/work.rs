@@ -80,7 +80,10 @@ pub(super) struct Work<S, B> {
     pub(super) inner: S,
     pub(super) request: Request<B>,
     pub(super) asked: Asked,
+    /// The key of the URI, or of the parts of its response.
     pub(super) base: Key,
+    /// The key of the URI, where `base` is that of parts.
+    pub(super) whole: Option<Key>,
     /// What the policy of the route makes of the request, where there is one.
     pub(super) met: Option<Met>,
     pub(super) patience: Patience,
@@ -140,10 +143,14 @@ where
                     return self.forward(Reason::Personal, None, None, None).await;
                 }
             };
+            let is_about_a_part = self.is_about_a_part(&looked);
+            if is_about_a_part && self.asked.range == RangeField::Bytes {
+                return self.run_part(why).await;
+            }
             if self.asked.directives.only_if_cached {
                 return Ok(answer::only_if_cached(&config));
             }
-            if self.is_about_a_part(&looked) {
+            if is_about_a_part {
                 return self.forward(why, stale(looked), None, None).await;
             }
             let key = self.flight_key(&looked);
@@ -330,7 +337,12 @@ where
     }
 
     /// The answer of a response that was found.
-    fn answer(&self, looked: &Looked, now: Timestamp, telling: Telling) -> Response<CacheBody<R>> {
+    pub(super) fn answer(
+        &self,
+        looked: &Looked,
+        now: Timestamp,
+        telling: Telling,
+    ) -> Response<CacheBody<R>> {
         let config = &self.config;
         let entry = match looked {
             Looked::Found(entry, _) => lookup::response(config, entry),
@@ -356,7 +368,7 @@ where
         }
     }
 
-    fn count(&self, decision: Decision) {
+    pub(super) fn count(&self, decision: Decision) {
         let event = match decision {
             Decision::Collapsed => Event::HttpCollapsed,
             Decision::Stale => Event::HttpStale,
@@ -366,13 +378,13 @@ where
         decided(&self.config, self.request.extensions(), decision);
     }
 
-    fn explain(&self, reason: Reason) {
+    pub(super) fn explain(&self, reason: Reason) {
         let route = telling::route(&self.config, self.request.extensions());
         telling::explained(&self.config, route, reason);
     }
 
     /// Revalidates in a task of its own, with this very request, unless somebody does so already.
-    fn revalidate_behind(self, looked: Looked) {
+    pub(super) fn revalidate_behind(self, looked: Looked) {
         let key = self.flight_key(&looked);
         let flights = &self.config.cache.shared().response_flights;
         let (Joined::Leader(leader), Ok(runtime)) = (flights.join(&key), Handle::try_current())
@@ -402,7 +414,7 @@ where
     }
 }
 
-fn stale(looked: Looked) -> Option<Stale> {
+pub(super) fn stale(looked: Looked) -> Option<Stale> {
     match looked {
         Looked::Found(entry, variant) => Some((entry, variant)),
         _ => None,

@@ -10,7 +10,7 @@ use super::{ContentRange, Spans, content_range::unsatisfied};
 use crate::http::{body::CacheBody, status::CACHE_STATUS};
 
 /// What describes the content of one message, which is not that of another.
-const OF_THE_MESSAGE: [HeaderName; 2] = [
+pub(super) const OF_THE_MESSAGE: [HeaderName; 2] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("content-md5"),
 ];

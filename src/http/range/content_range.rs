@@ -2,11 +2,8 @@
 
 use std::ops::Range;
 
-use http::HeaderValue;
-#[cfg(test)]
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
-#[cfg(test)]
 use crate::http::text::trim;
 
 /// Which part of a representation a message has.
@@ -21,7 +18,6 @@ pub(crate) struct ContentRange {
 impl ContentRange {
     /// Reads the field; `None` where it is not there once, is not about bytes, does not tell the length of the whole, or
     /// names a part that does not exist.
-    #[cfg(test)]
     pub(crate) fn parse(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(header::CONTENT_RANGE).iter();
         let (Some(line), None) = (lines.next(), lines.next()) else {
@@ -52,7 +48,6 @@ pub(super) fn unsatisfied(len: u64) -> HeaderValue {
 }
 
 /// Digits only, for `str::parse` takes a sign too.
-#[cfg(test)]
 fn number(text: &str) -> Option<u64> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     is_digits.then(|| text.parse().ok()).flatten()

@@ -12,6 +12,21 @@ use crate::{
     },
 };
 
+/// What tells the bytes of one version from those of every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strong<'a> {
+    Tag(&'a [u8]),
+    Date(Timestamp),
+}
+
+/// The strong validator of a response that came at `received`. Beside a tag, its date is none.
+pub(super) fn strong(response: &HeaderMap, received: Timestamp) -> Option<Strong<'_>> {
+    match response.contains_key(header::ETAG) {
+        true => etag(response).filter(|tag| is_tag(tag)).map(Strong::Tag),
+        false => strong_date(response, received).map(Strong::Date),
+    }
+}
+
 /// Whether the condition of `If-Range` is true, or there is none.
 pub(super) fn if_range(request: &HeaderMap, response: &HeaderMap, received: Timestamp) -> bool {
     let mut lines = request.get_all(header::IF_RANGE).iter();
