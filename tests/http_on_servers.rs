@@ -85,29 +85,7 @@ impl Pair {
     }
 }
 
-macro_rules! on_each_server {
-    ($($behaviour:ident)+) => {
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $behaviour() {
-                if let Some(pair) = super::Pair::redis().await {
-                    super::$behaviour(pair).await;
-                }
-            })+
-        }
-
-        mod aerospike {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $behaviour() {
-                if let Some(pair) = super::Pair::aerospike().await {
-                    super::$behaviour(pair).await;
-                }
-            })+
-        }
-    };
-}
-
-on_each_server! {
+support_servers::on_each_server! {
     a_response_stored_by_one_is_a_hit_for_the_other
     head_is_answered_from_what_the_other_stored
     an_unsafe_request_at_one_ends_it_for_the_other

@@ -66,29 +66,7 @@ impl Pair {
     }
 }
 
-macro_rules! on_each_server {
-    ($($behaviour:ident)+) => {
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $behaviour() {
-                if let Some(pair) = super::Pair::redis().await {
-                    super::$behaviour(pair).await;
-                }
-            })+
-        }
-
-        mod aerospike {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $behaviour() {
-                if let Some(pair) = super::Pair::aerospike().await {
-                    super::$behaviour(pair).await;
-                }
-            })+
-        }
-    };
-}
-
-on_each_server! {
+support_servers::on_each_server! {
     an_invalidation_at_one_ends_everything_with_the_tag_for_the_other
     a_soft_end_at_one_is_an_end_for_the_other
     a_marker_that_is_gone_ends_what_has_the_tag

@@ -29,3 +29,30 @@ fn not_tested(what: &str, why: &str) {
     let line = format!("{what} was not tested: {why}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
+
+/// The behaviours of a file's `Pair`, each tried on Redis and on Aerospike, as far as they are there.
+#[allow(unused_macros, reason = "every test file uses a part of it")]
+macro_rules! on_each_server {
+    ($($behaviour:ident)+) => {
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                if let Some(pair) = super::Pair::redis().await {
+                    super::$behaviour(pair).await;
+                }
+            })+
+        }
+
+        mod aerospike {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                if let Some(pair) = super::Pair::aerospike().await {
+                    super::$behaviour(pair).await;
+                }
+            })+
+        }
+    };
+}
+
+#[allow(unused_imports, reason = "every test file uses a part of it")]
+pub(crate) use on_each_server;
