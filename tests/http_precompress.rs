@@ -6,7 +6,7 @@ use std::io::Read;
 
 use axum::body::Body;
 use http::Response;
-use larder::{Cache, CacheLayer, Coding};
+use larder::{Cache, CacheLayer, Coding, Shadow};
 use support::{Answer, App, Asking, Origin, after, answer};
 
 const FIELDS: [(&str, &str); 3] = [
@@ -256,4 +256,61 @@ async fn a_layer_that_was_not_told_compresses_nothing() {
     assert_eq!(answer.header("content-encoding"), None);
     assert_eq!(answer.header("vary"), None);
     assert_eq!(app.origin.last_header("accept-encoding").unwrap(), "br");
+}
+
+/// A handler that compresses by itself, as it is asked to.
+fn compressing(call: &support::Call) -> Response<Body> {
+    let fields = [
+        ("cache-control", "max-age=60"),
+        ("content-type", "text/plain"),
+        ("content-location", "/"),
+        ("vary", "accept-encoding"),
+        ("content-encoding", "gzip"),
+    ];
+    match call.header("accept-encoding") {
+        Some(_) => answer(200, &fields, "compressed"),
+        None => answer(200, &fields[..4], "plain"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_post_brought_in_a_coding_does_not_answer_those_who_take_none() {
+    let app = App::changed(Origin::now(|call| compressing(&call)), precompressing);
+    let gzip = [("accept-encoding", "gzip")];
+    assert_eq!(app.send("POST", "/", &gzip).await.text(), "compressed");
+    assert_eq!(app.get("/").await.text(), "plain");
+    app.send("POST", "/", &[]).await;
+    assert!(app.get("/").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_shadow_mode_stored_in_a_coding_does_not_answer_those_who_take_none() {
+    let cache = Cache::memory();
+    let origin = || Origin::now(|call| compressing(&call));
+    let shadow = App::on(cache.clone(), origin(), |layer| {
+        precompressing(layer).shadow(Shadow::new(0.0))
+    });
+    let gzip = [("accept-encoding", "gzip")];
+    assert_eq!(shadow.get_with("/", &gzip).await.text(), "compressed");
+    let app = App::on(cache, origin(), precompressing);
+    assert_eq!(app.get("/").await.text(), "plain");
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_shadow_mode_answers_do_not_say_that_they_vary_by_coding() {
+    let shadow = App::changed(plain(&FIELDS), |layer| {
+        precompressing(layer).shadow(Shadow::new(0.0))
+    });
+    assert_eq!(shadow.get("/").await.header("vary"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_form_of_what_was_stored_before_says_that_it_varies_by_coding() {
+    let cache = Cache::memory();
+    let before = App::on(cache.clone(), plain(&FIELDS), |layer| layer);
+    before.get("/").await;
+    let app = App::on(cache, plain(&FIELDS), precompressing);
+    let answer = settled(&app, "br").await;
+    assert_eq!(answer.header("content-encoding"), Some("br"));
+    assert_eq!(answer.header("vary"), Some("accept-encoding"));
 }

@@ -7,7 +7,7 @@ mod support;
 use std::{
     error::Error,
     pin::Pin,
-    sync::{LazyLock, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -780,4 +780,36 @@ async fn a_range_waits_for_the_whole_body_where_the_handler_gives_no_parts() {
     let answer = range.await.unwrap();
     assert_eq!((answer.status, answer.text()), (206, "od"));
     assert_eq!(app.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_been_read_of_a_body_that_is_too_large_is_let_go() {
+    struct Counted {
+        _token: Arc<()>,
+    }
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &[7; 10_000]
+        }
+    }
+    let here = Arc::new(());
+    let chunks = {
+        let here = here.clone();
+        move || {
+            let _token = here.clone();
+            Ok::<_, BoxError>(Bytes::from_owner(Counted { _token }))
+        }
+    };
+    let origin = Origin::now(move |_| {
+        let chunks = chunks.clone();
+        let endless = futures_util::stream::repeat_with(chunks);
+        answer(200, FRESH, Body::from_stream(endless))
+    });
+    let app = App::changed(origin, |layer| layer.max_body_bytes(100_000));
+    let mut body = app.open("/", &[]).await.into_body();
+    for _ in 0..12 {
+        body.frame().await.unwrap().unwrap();
+    }
+    // This one, that of the script, and that of the body; and no chunk.
+    assert_eq!(Arc::strong_count(&here), 3);
 }

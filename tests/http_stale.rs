@@ -330,3 +330,76 @@ async fn a_client_s_condition_is_evaluated_against_what_stands_in() {
     let answer = app.get_with("/", &[("if-none-match", "\"a\"")]).await;
     assert_eq!(answer.status, 304);
 }
+
+/// A response for a second with this tag; later calls fail, after a second.
+fn tagged_and_failing() -> App {
+    App::new(Origin::new(|call| async move {
+        if call.number == 1 {
+            let fields = [
+                ("cache-control", "max-age=1, stale-if-error=600"),
+                ("cache-tag", "shelf"),
+            ];
+            return Ok(answer(200, &fields, "good"));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(answer(500, &[], "bad"))
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_with_its_tag_while_the_handler_ran_does_not_stand_in_for_its_failure() {
+    for is_invalidated in [false, true] {
+        let app = tagged_and_failing();
+        app.get("/").await;
+        after(10.1).await;
+        let asking = tokio::spawn({
+            let app = app.clone();
+            async move { app.get("/").await }
+        });
+        after(0.5).await;
+        if is_invalidated {
+            app.cache.invalidate_tag("shelf").await.unwrap();
+        }
+        let expected = if is_invalidated { "bad" } else { "good" };
+        assert_eq!(asking.await.unwrap().text(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_while_a_request_waited_for_another_does_not_stand_in_for_a_failure() {
+    for is_by_tag in [false, true] {
+        let origin = Origin::new(|call| async move {
+            match call.number {
+                1 => {
+                    let fields = [
+                        ("cache-control", "max-age=1, stale-if-error=600"),
+                        ("cache-tag", "shelf"),
+                    ];
+                    Ok(answer(200, &fields, "good"))
+                }
+                2 => {
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                    Ok(answer(200, &[], "late"))
+                }
+                _ => Ok(answer(500, &[], "bad")),
+            }
+        });
+        let app = App::changed(origin, |layer| layer.follower_wait(Duration::from_secs(5)));
+        app.get("/").await;
+        after(10.1).await;
+        let ask = || {
+            let app = app.clone();
+            tokio::spawn(async move { app.get("/").await })
+        };
+        let leader = ask();
+        after(0.5).await;
+        let follower = ask();
+        after(0.5).await;
+        match is_by_tag {
+            true => app.cache.invalidate_tag("shelf").await.unwrap(),
+            false => assert!(app.cache.purge("http://test.example/").await.unwrap()),
+        }
+        assert_eq!(follower.await.unwrap().text(), "bad");
+        leader.abort();
+    }
+}

@@ -82,13 +82,20 @@ impl Answered {
         announce(leader, failed());
         let stored = self.servable()?;
         // What was invalidated while the handler ran is not served any more.
-        if load.is_late().await {
+        if self.has_ended(load).await {
             return None;
         }
         self.config.cache.count(Event::HttpStale);
         explained(&self.config, self.route.as_deref(), Reason::StaleIfError);
         let telling = self.telling(status, false, Some(Reason::StaleIfError));
         Some(self.reuse(stored, telling))
+    }
+
+    /// Whether what is stored was invalidated since the load began, by its key or by one of its tags.
+    async fn has_ended(&self, load: &Load) -> bool {
+        let tags = self.stale.as_ref().map_or(&[][..], |(it, _)| it.tags());
+        let markers: Vec<_> = tags.iter().map(|tag| tag.marker().clone()).collect();
+        load.is_late().await || load.have_tags_changed(&markers)
     }
 
     /// The response that is stored for the request.
@@ -203,7 +210,7 @@ impl Answered {
         let is_about =
             |stored: &&StoredResponse| fields::is_about(&stored.head.headers, &from_304.headers);
         let Some(stored) = self.stored().filter(is_about) else {
-            return self.contradicted();
+            return self.contradicted(&load).await;
         };
         self.config.cache.count(Event::HttpRevalidated);
         let mut headers = stored.head.headers.clone();
@@ -226,12 +233,14 @@ impl Answered {
 
     /// The inner service says "not modified" of something else than it was asked about: neither its answer nor the
     /// stored response can be trusted.
-    fn contradicted<R>(&self) -> Response<CacheBody<R>> {
+    async fn contradicted<R>(&self, load: &Load) -> Response<CacheBody<R>> {
         tracing::warn!("a handler answered 304 with a validator it was not asked about");
         self.forget();
         explained(&self.config, self.route.as_deref(), Reason::Contradicting);
         let telling = Telling::forwarded(Forward::Stale, Some(Reason::Contradicting));
-        if let Some(stored) = self.servable() {
+        if let Some(stored) = self.servable()
+            && !self.has_ended(load).await
+        {
             return self.reuse(stored, telling);
         }
         let mut response = Response::new(CacheBody::empty());

@@ -86,18 +86,34 @@ impl Precompress {
 
 /// Says that the answer depends on the coding that a client takes, where it may come in one.
 pub(super) fn announce(config: &Config, status: http::StatusCode, headers: &mut HeaderMap) {
-    if config.precompress.is_on()
-        && may_encode(status, headers)
-        && !tokens(headers, &VARY).any(|name| name.eq_ignore_ascii_case(b"accept-encoding"))
-    {
+    if hides_wish(config) && may_encode(status, headers) {
         // A map that is full has no room for it; what is not said then is not compressed either.
-        let _ = headers.try_append(VARY, HeaderValue::from_static("accept-encoding"));
+        let _ = vary_by_coding(headers);
     }
 }
 
-/// The fields that select a variant: the handler is never asked with `Accept-Encoding`.
+fn vary_by_coding(headers: &mut HeaderMap) -> Option<()> {
+    if tokens(headers, &VARY).any(|name| name.eq_ignore_ascii_case(b"accept-encoding")) {
+        return Some(());
+    }
+    let field = HeaderValue::from_static("accept-encoding");
+    headers.try_append(VARY, field).ok().map(drop)
+}
+
+/// Whether handlers are asked without `Accept-Encoding`. In shadow mode they see requests as they are.
+fn hides_wish(config: &Config) -> bool {
+    config.precompress.is_on() && config.shadow.is_none()
+}
+
+/// Whether the answer to a POST may be in a coding that later GETs do not take: its wish is not taken out, and there are
+/// no variants by it.
+pub(super) fn may_come_in_coding(config: &Config, request: &HeaderMap) -> bool {
+    hides_wish(config) && request.contains_key(ACCEPT_ENCODING)
+}
+
+/// The fields that select a variant: where the handler is never asked with `Accept-Encoding`, that is none.
 pub(super) fn selecting(config: &Config, mut fields: Vec<HeaderName>) -> Vec<HeaderName> {
-    if config.precompress.is_on() {
+    if hides_wish(config) {
         fields.retain(|field| *field != ACCEPT_ENCODING);
     }
     fields
@@ -229,6 +245,8 @@ fn encode(
 ) -> Option<(Bytes, StoredResponse)> {
     let body = coding.encode(&stored.body)?;
     let mut headers = stored.head.headers.clone();
+    // What was stored before the layer made codings does not say so.
+    vary_by_coding(&mut headers)?;
     headers.try_insert(CONTENT_ENCODING, coding.value()).ok()?;
     headers.remove(CONTENT_LENGTH);
     if let Some(tag) = encoded_tag(&headers, coding) {

@@ -9,6 +9,8 @@ use http_body::{Body, SizeHint};
 use tokio::runtime::Handle;
 use tower_service::Service;
 
+#[cfg(feature = "compression")]
+use super::precompress;
 use super::{
     answer::Telling,
     asked::{Asked, is_ambiguous},
@@ -143,6 +145,8 @@ where
     });
     // In strict mode the handlers of unsafe methods see what is in no key.
     let takes_posts = by_policies && !config.strict;
+    #[cfg(feature = "compression")]
+    let takes_posts = takes_posts && !precompress::may_come_in_coding(&config, request.headers());
     let speaks_for_gets = method == Method::POST && takes_posts && !is_ambiguous(&request);
     let client = speaks_for_gets.then(|| request.headers().clone());
     // Begun before the call, so that a change by somebody else meanwhile keeps this answer from being stored. Where that

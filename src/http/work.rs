@@ -200,10 +200,15 @@ where
                     // Where a lease takes a round trip it is not worth its time: most likely nothing can be stored, or
                     // the one who leads will do it.
                     let load = match config.cache.capabilities().leases {
-                        true => Some(lookup::begin_unkept(&config, &self.base).await),
-                        false => None,
+                        true => lookup::begin_unkept(&config, &self.base).await,
+                        false => lookup::begin_unseen(&config, &self.base, &self.patience).await,
                     };
-                    return self.forward(why, stale(looked), None, load).await;
+                    // What was stored may have been invalidated while this request waited.
+                    if let Looked::Found(..) = looked {
+                        let (selector, patience) = (self.selector(), &self.patience);
+                        looked = lookup::look(&config, &self.base, selector, now, patience).await;
+                    }
+                    return self.forward(why, stale(looked), None, Some(load)).await;
                 }
                 Followed::Failed(gate) => {
                     // Held until the inner service has answered: a few at a time.

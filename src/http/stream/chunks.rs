@@ -63,8 +63,11 @@ impl Chunks {
         }
     }
 
-    /// Notes bytes that nobody else will read. Nothing may be here.
+    /// Notes bytes that nobody else will read. What is here had been read by everybody, and is let go.
     pub(super) fn skip(&mut self, len: usize) {
+        self.first += self.whole.len() as u64;
+        self.whole = VecDeque::new();
+        self.small = BytesMut::new();
         self.len += len as u64;
         self.start = self.len;
     }
@@ -190,6 +193,19 @@ mod tests {
         assert_eq!(rest(&chunks, &mut place).len(), 2 * SMALL + 3);
         chunks.trim(place.read);
         assert_eq!(chunks.held(), 0);
+        chunks.push(&Bytes::from_static(b"more"));
+        assert_eq!(rest(&chunks, &mut place), b"more");
+    }
+
+    #[test]
+    fn nothing_stays_before_what_is_skipped() {
+        let mut chunks = Chunks::default();
+        chunks.push(&large(1));
+        chunks.push(&Bytes::from_static(b"small"));
+        chunks.skip(10);
+        assert!(chunks.whole.is_empty() && chunks.small.is_empty());
+        assert_eq!((chunks.held(), chunks.len()), (0, SMALL as u64 + 15));
+        let mut place = chunks.end();
         chunks.push(&Bytes::from_static(b"more"));
         assert_eq!(rest(&chunks, &mut place), b"more");
     }
