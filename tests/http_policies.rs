@@ -89,6 +89,31 @@ mod lifetimes {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_not_to_be_reused_and_may_be_one_visitor_s_is_overridden_for_nobody() {
+        for own in [("cache-control", "max-age=0"), ("expires", "0")] {
+            let origin = Origin::with(&[own]);
+            let app = app(origin, minute().override_ttl());
+            let ask = async |sid: &str| {
+                app.get_with("/", &[("cookie", sid)])
+                    .await
+                    .text()
+                    .to_owned()
+            };
+            assert_eq!(ask("sid=1").await, "1", "{own:?}");
+            assert_eq!(ask("sid=2").await, "2", "{own:?}");
+            assert_eq!(app.get("/").await.text(), "3");
+            assert_eq!(app.get("/").await.text(), "3");
+            assert_eq!(ask("sid=1").await, "4", "{own:?}");
+        }
+        let public = Origin::with(&[("cache-control", "public, max-age=0")]);
+        let app = app(public, minute().override_ttl());
+        for sid in ["sid=1", "sid=2"] {
+            let answer = app.get_with("/", &[("cookie", sid)]).await;
+            assert_eq!(answer.text(), "1");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_ttl_is_for_what_succeeds_or_leads_elsewhere() {
         for status in [200, 203, 204, 300, 301, 308] {
             assert_eq!(
@@ -761,5 +786,44 @@ route        lifetimes                           key                            
             format!("{policy:?}"),
             "CachePolicy { 60s; cookie theme; unless by function }"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_way_from_the_store_marks_a_hit_and_hides_what_is_for_the_cache() {
+    let origin = Origin::new(|_| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let fields = [
+            ("etag", "\"a\""),
+            ("cache-tag", "shelf"),
+            ("surrogate-key", "shelf"),
+            ("larder-cache-control", "max-age=60"),
+        ];
+        Ok(answer(200, &fields, "many jars"))
+    });
+    let policy = minute().hit_header("X-Cache").tag("shelf");
+    let app = App::changed(origin, |layer| layer.policy(policy).unwrap());
+    let (first, joined) = tokio::join!(app.get("/"), app.get("/"));
+    assert!(joined.told().contains("collapsed") && app.calls() == 1);
+    let mut answers = vec![joined];
+    for fields in [
+        &[][..],
+        &[("if-none-match", "\"a\"")],
+        &[("range", "bytes=0-1")],
+        &[("range", "bytes=0-1,4-5")],
+        &[("range", "bytes=99-")],
+    ] {
+        answers.push(app.get_with("/", fields).await);
+    }
+    answers.push(app.send("HEAD", "/", &[]).await);
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 304, 206, 206, 416, 200]);
+    for answer in &answers {
+        assert_eq!(answer.header("x-cache"), Some("HIT"), "{answer:?}");
+    }
+    for answer in answers.iter().chain([&first]) {
+        for hidden in ["cache-tag", "surrogate-key", "larder-cache-control"] {
+            assert_eq!(answer.header(hidden), None, "{answer:?}");
+        }
     }
 }

@@ -185,6 +185,8 @@ async fn what_may_not_be_changed_is_not() {
         ("cache-control", "max-age=60, no-transform"),
         ("content-encoding", "zstd"),
         ("content-digest", "sha-256=:AA==:"),
+        ("repr-digest", "sha-256=:AA==:"),
+        ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA=="),
     ] {
         let origin = Origin::now(move |_| {
             Response::builder()
@@ -313,4 +315,19 @@ async fn a_compressed_form_of_what_was_stored_before_says_that_it_varies_by_codi
     let answer = settled(&app, "br").await;
     assert_eq!(answer.header("content-encoding"), Some("br"));
     assert_eq!(answer.header("vary"), Some("accept-encoding"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_with_a_digest_behind_it_is_left_as_it_is() {
+    let text: &'static str = String::leak(text());
+    let origin = Origin::now(move |_| {
+        let steps = [
+            support::Step::Data(text),
+            support::Step::Trailer("content-digest", "sha-256=:AA==:"),
+        ];
+        answer(200, &FIELDS, support::frames(&steps))
+    });
+    let answer = settled(&App::changed(origin, precompressing), "br").await;
+    assert!(answer.is_hit());
+    assert_eq!(answer.header("content-encoding"), None);
 }

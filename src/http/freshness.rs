@@ -68,10 +68,14 @@ impl ResponsePolicy {
             }
             false => Duration::ZERO,
         };
-        let lifetime = match (explicit, given) {
-            (Some(_), Some(given)) if request.said.overrides => given,
-            (Some(explicit), _) => explicit,
-            (None, _) => implied(),
+        let overriding = given.filter(|_| request.said.overrides);
+        // Ours: who says that a response is never fresh does not say that it is for everyone.
+        let is_own_word =
+            explicit.is_some_and(|own| overriding.is_none() || !own.is_zero() || directives.public);
+        let lifetime = match (explicit, overriding) {
+            (Some(_), Some(given)) if is_own_word => given,
+            (Some(explicit), None) => explicit,
+            _ => implied(),
         };
         let lifetime = lifetime.min(seconds(MAX_SECONDS));
         let initial_age = millis(initial_age(headers, date, times));
@@ -86,7 +90,7 @@ impl ResponsePolicy {
             must_revalidate: directives.must_revalidate || directives.proxy_revalidate,
             s_maxage: directives.s_maxage.is_some(),
             has_validator: has_validator(headers),
-            is_implied: explicit.is_none() && !directives.public,
+            is_implied: !is_own_word && !directives.public,
         }
     }
 

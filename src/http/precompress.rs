@@ -14,7 +14,9 @@ use http::{
 };
 use tokio::runtime::Handle;
 
-use self::coding::{encoded_tag, is_worth_encoding, may_encode, negotiate, restore_tags};
+use self::coding::{
+    encoded_tag, has_digest, is_worth_encoding, may_encode, negotiate, restore_tags,
+};
 use super::{
     asked::Asked,
     layer::Config,
@@ -188,7 +190,8 @@ fn wished<'a>(
 ) -> Option<(&'a StoredResponse, Coding)> {
     let coding = asked.coding?;
     let stored = lookup::response(config, entry)?;
-    let may = may_encode(stored.head.status, &stored.head.headers);
+    let may = may_encode(stored.head.status, &stored.head.headers)
+        && !stored.trailers().is_some_and(has_digest);
     (may && is_worth_encoding(stored.body.len())).then_some((stored, coding))
 }
 

@@ -101,6 +101,9 @@ impl CachePolicy {
     }
 
     /// Lets the lifetimes here win over those that handlers give. `no-store`, `private` and `no-cache` stay theirs.
+    ///
+    /// A lifetime of zero is no word of theirs that a response is for everyone: without `public`, requests with cookies or
+    /// `Authorization` are left to the handler then, unless the policy says what their credentials are for.
     pub fn override_ttl(mut self) -> Self {
         self.lifetimes.override_own = true;
         self

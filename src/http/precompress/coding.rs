@@ -41,10 +41,13 @@ const BROTLI_QUALITY: u32 = 5;
 const BROTLI_WINDOW: u32 = 22;
 const BROTLI_BUFFER: usize = 32 * 1024;
 
-/// Digests are of the bytes as they are sent, and would be wrong of others (RFC 9530).
-const DIGESTS: [HeaderName; 2] = [
+/// Digests are of the bytes as they are sent, or of the representation, which a coding is part of: they would be wrong of
+/// others (RFC 9530 §2, §3).
+const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
     HeaderName::from_static("digest"),
+    HeaderName::from_static("repr-digest"),
 ];
 
 impl Coding {
@@ -124,10 +127,15 @@ pub(crate) fn may_encode(status: StatusCode, headers: &HeaderMap) -> bool {
     status == StatusCode::OK
         && !headers.contains_key(CONTENT_ENCODING)
         && !headers.contains_key(CONTENT_RANGE)
-        && !DIGESTS.iter().any(|digest| headers.contains_key(digest))
+        && !has_digest(headers)
         // RFC 9111 §5.2.2.6.
         && !tokens(headers, &CACHE_CONTROL).any(|token| token.eq_ignore_ascii_case(b"no-transform"))
         && headers.get(CONTENT_TYPE).is_some_and(is_text_like)
+}
+
+/// Whether fields before or behind a body tell a digest of it.
+pub(crate) fn has_digest(fields: &HeaderMap) -> bool {
+    DIGESTS.iter().any(|digest| fields.contains_key(digest))
 }
 
 /// Whether a body of this length is worth it.
