@@ -35,8 +35,10 @@ fn now() -> u64 {
     Timestamp::now().as_millis()
 }
 
-/// Asks for `count` URIs twice each.
-async fn pairs(seed: u64, count: usize, mut check: impl FnMut(&Pair)) {
+/// Asks for `count` URIs twice each. The clock is the machine's moved by the paused one, so a pair for which the machine
+/// took a millisecond of its own is left out: nobody can tell at which side of a boundary the layer looked. For the same
+/// reason a disagreement has to repeat.
+async fn pairs(seed: u64, count: usize, mut check: impl FnMut(&Pair) -> Result<(), String>) {
     type Next = (u16, Fields, u64, u64);
     let next: Arc<Mutex<Next>> = Arc::default();
     let origin = Origin::new({
@@ -56,37 +58,52 @@ async fn pairs(seed: u64, count: usize, mut check: impl FnMut(&Pair)) {
     for number in 0..count {
         let (status, delay) = (dice.status(), dice.pick(&[0, 0, 0, 1, 700, 20_000]));
         let (request, response) = (dice.request(), dice.response(date));
-        *next.lock().unwrap() = (status, response.clone(), delay, 0);
-        let uri = format!("/{number}");
-        let requested = now();
-        app.get_with(&uri, &borrowed(&request)).await;
-        let received = next.lock().unwrap().3;
-        // Nobody was asked where the request wanted no one to be.
-        if received == 0 {
-            continue;
-        }
-        let exchange = Exchange {
-            request,
-            status,
-            response,
-            requested,
-            received,
-        };
-        tokio::time::advance(Duration::from_millis(dice.pause())).await;
+        let pause = dice.pause();
         let second = match dice.once_in(2) {
-            true => exchange.request.clone(),
+            true => request.clone(),
             false => dice.request(),
         };
-        let now = now();
-        let answer = app.get_with(&uri, &borrowed(&second)).await;
-        check(&Pair {
-            exchange,
-            second,
-            now,
-            answer,
-        });
+        let mut disagreements = Vec::new();
+        for attempt in 0..ATTEMPTS {
+            *next.lock().unwrap() = (status, response.clone(), delay, 0);
+            let uri = format!("/{number}/{attempt}");
+            let requested = now();
+            app.get_with(&uri, &borrowed(&request)).await;
+            let received = next.lock().unwrap().3;
+            // Nobody was asked where the request wanted no one to be.
+            if received == 0 || now() != requested + delay {
+                break;
+            }
+            tokio::time::advance(Duration::from_millis(pause)).await;
+            let (asked, calls) = (now(), app.calls());
+            let answer = app.get_with(&uri, &borrowed(&second)).await;
+            let taken = if app.calls() > calls { delay } else { 0 };
+            if asked != requested + delay + pause || now() != asked + taken {
+                break;
+            }
+            let exchange = Exchange {
+                request: request.clone(),
+                status,
+                response: response.clone(),
+                requested,
+                received,
+            };
+            match check(&Pair {
+                exchange,
+                second: second.clone(),
+                now: asked,
+                answer,
+            }) {
+                Ok(()) => break,
+                Err(disagreement) => disagreements.push(disagreement),
+            }
+        }
+        assert!(disagreements.len() < ATTEMPTS, "{}", disagreements[0]);
     }
 }
+
+/// So often in a row a pair is disagreed about when it is not the clock's doing.
+const ATTEMPTS: usize = 3;
 
 async fn agrees_with_the_rfc(seed: u64) {
     let (mut hits, mut others) = (0, 0);
@@ -104,23 +121,18 @@ async fn agrees_with_the_rfc(seed: u64) {
                 answer.told()
             )
         };
-        match verdict {
-            Verdict::Fresh(age) => {
-                assert!(pair.is_hit(), "{}", told());
-                assert_eq!(pair.answer.age(), Some(age), "{}", told());
-                hits += 1;
-            }
+        let (is_hit, age) = (pair.is_hit(), pair.answer.age());
+        let agrees = match verdict {
+            Verdict::Fresh(expected) => is_hit && age == Some(expected),
             // It may be gone by then.
-            Verdict::Stale(age) if pair.is_hit() => {
-                assert_eq!(pair.answer.age(), Some(age), "{}", told());
-                hits += 1;
-            }
-            Verdict::Stale(_) => others += 1,
-            Verdict::No => {
-                assert!(!pair.is_hit(), "{}", told());
-                others += 1;
-            }
+            Verdict::Stale(expected) => !is_hit || age == Some(expected),
+            Verdict::No => !is_hit,
+        };
+        if !agrees {
+            return Err(told());
         }
+        *if is_hit { &mut hits } else { &mut others } += 1;
+        Ok(())
     })
     .await;
     assert!(hits > 1_000 && others > 1_000, "{hits} {others}");
@@ -338,17 +350,17 @@ async fn the_layer_and_http_cache_semantics_agree_but_for_what_is_listed() {
             .iter()
             .position(|(_, applies)| applies(exchange, second));
         if let Some(at) = excused {
-            return used[at] += 1;
+            used[at] += 1;
+            return Ok(());
         }
         let other = other_reuses(exchange, second, *now);
         let told = pair.answer.told();
-        assert_eq!(
-            pair.is_hit(),
-            other,
-            "{told}\n{exchange:#?}\n{second:?} at {now}"
-        );
+        if pair.is_hit() != other {
+            return Err(format!("{told}\n{exchange:#?}\n{second:?} at {now}"));
+        }
         same += 1;
         hits += usize::from(other);
+        Ok(())
     })
     .await;
     assert!(same > 1_000 && hits > 200, "{same} {hits}");
