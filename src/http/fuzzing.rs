@@ -39,11 +39,14 @@ pub fn stored(bytes: &[u8]) {
             let headers = stored.hit_headers(not_modified, None, 0, 0);
             assert!(headers.contains_key(header::AGE));
         }
-        let (again, body_at) = stored.head.encode(std::slice::from_ref(&stored.body));
+        let trailers = stored.trailers().cloned().unwrap_or_default();
+        let body = std::slice::from_ref(&stored.body);
+        let (again, body_at) = stored.head.encode(body, &trailers);
         assert_eq!(again[body_at..], stored.body);
         let again = StoredResponse::decode(&again, &Rules::default());
         let again = again.expect("what was written can be read");
         assert_eq!(again.head.headers, stored.head.headers);
+        assert_eq!(again.trailers(), stored.trailers());
         assert_eq!(again.policy, stored.policy);
         if let Some(parts) = &stored.parts {
             assert_eq!(parts.take(&(0..parts.len())).is_some(), parts.is_whole());
@@ -216,10 +219,10 @@ pub fn uris(text: &[u8]) {
     }
     let (host, extensions) = (Host::read(&headers), http::Extensions::new());
     let head = KeyHead::new("fuzz", KeySpace::Response, None);
-    let Some(key) = key::base(&head, &uri, host, &extensions) else {
+    let Some(key) = key::base(&head, None, &uri, host, &extensions) else {
         return;
     };
-    let own = key.as_key_ref().name().to_vec();
+    let own = key.key.as_key_ref().name().to_vec();
     key::is_plain(&uri, host, &extensions, http::Version::HTTP_11);
     let Some(authority) = key::authority(&uri, host) else {
         return;
