@@ -211,7 +211,8 @@ fn lifetime(exchange: &Exchange) -> u64 {
         return 0;
     }
     let modified = date(&exchange.response, "last-modified").unwrap_or(dated);
-    (dated.saturating_sub(modified) / 10).min(86_400_000)
+    // Ages are whole milliseconds, and one is below a lifetime exactly when it is below the next whole one.
+    dated.saturating_sub(modified).div_ceil(10).min(86_400_000)
 }
 
 /// §4.2.3, in milliseconds.
