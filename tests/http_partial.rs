@@ -495,13 +495,7 @@ async fn a_condition_is_answered_from_a_part() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_part_is_validated_and_a_304_brings_it_back() {
-    let app = App::new(Origin::now(|call| {
-        file(
-            &call,
-            &[("cache-control", "max-age=60"), ("etag", "\"a\"")],
-            TEXT,
-        )
-    }));
+    let app = files(&[("cache-control", "max-age=60"), ("etag", "\"a\"")]);
     fetched(&app, "bytes=0-4").await;
     after(60.5).await;
     let part = range(&app, "bytes=1-2").await;
@@ -543,13 +537,7 @@ async fn if_range_speaks_of_what_the_client_has_when_a_stale_part_is_validated()
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_part_without_the_range_is_not_validated_but_joined() {
-    let app = App::new(Origin::now(|call| {
-        file(
-            &call,
-            &[("cache-control", "max-age=60"), ("etag", "\"a\"")],
-            TEXT,
-        )
-    }));
+    let app = files(&[("cache-control", "max-age=60"), ("etag", "\"a\"")]);
     fetched(&app, "bytes=0-4").await;
     after(60.5).await;
     fetched(&app, "bytes=5-6").await;
@@ -581,13 +569,7 @@ async fn directives_weigh_for_parts_as_for_the_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_part_with_no_cache_is_validated_each_time() {
-    let app = App::new(Origin::now(|call| {
-        file(
-            &call,
-            &[("cache-control", "no-cache"), ("etag", "\"a\"")],
-            TEXT,
-        )
-    }));
+    let app = files(&[("cache-control", "no-cache"), ("etag", "\"a\"")]);
     fetched(&app, "bytes=0-4").await;
     for calls in [2, 3] {
         assert_eq!(range(&app, "bytes=0-1").await.text(), "01");
@@ -617,14 +599,10 @@ async fn a_stale_part_answers_when_the_handler_fails_where_it_has_the_range() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_part_answers_while_it_is_revalidated() {
-    let directives = "max-age=60, stale-while-revalidate=60";
-    let app = App::new(Origin::now(move |call| {
-        file(
-            &call,
-            &[("cache-control", directives), ("etag", "\"a\"")],
-            TEXT,
-        )
-    }));
+    let app = files(&[
+        ("cache-control", "max-age=60, stale-while-revalidate=60"),
+        ("etag", "\"a\""),
+    ]);
     fetched(&app, "bytes=0-4").await;
     after(60.5).await;
     let part = range(&app, "bytes=1-2").await;

@@ -122,7 +122,7 @@ pub(super) fn selecting(config: &Config, mut fields: Vec<HeaderName>) -> Vec<Hea
 }
 
 /// The form of a stored response that a request takes, without waiting.
-pub(super) fn peek(config: &Config, asked: &Asked, entry: &Entry, now: Timestamp) -> Encoded {
+pub(super) fn peek(config: &Arc<Config>, asked: &Asked, entry: &Entry, now: Timestamp) -> Encoded {
     let Some((stored, coding)) = wished(config, asked, entry) else {
         return Encoded::Plain;
     };
@@ -149,7 +149,7 @@ pub(super) fn either<'a>(
 
 /// What was found, in the form that a request takes, asking the backend where it cannot tell at once.
 pub(super) async fn find(
-    config: &Config,
+    config: &Arc<Config>,
     asked: &Asked,
     patience: &Patience,
     looked: Looked,
@@ -205,7 +205,7 @@ fn key(config: &Config, entry: &Entry, stored: &StoredResponse, coding: Coding) 
 }
 
 /// Makes the form that was missing, once for all who miss it, while they are answered without it.
-fn encode_behind(config: &Config, entry: &Entry, key: Key, coding: Coding, now: Timestamp) {
+fn encode_behind(config: &Arc<Config>, entry: &Entry, key: Key, coding: Coding, now: Timestamp) {
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
@@ -218,10 +218,10 @@ fn encode_behind(config: &Config, entry: &Entry, key: Key, coding: Coding, now: 
     };
     let (config, entry, write) = (config.clone(), entry.clone(), shared.writes.begin());
     runtime.clone().spawn(async move {
-        let (rules, plain) = (config.rules.clone(), entry.clone());
+        let (own, plain) = (config.clone(), entry.clone());
         let encoding = runtime.spawn_blocking(move || {
-            let stored = StoredResponse::decode(plain.payload(), &rules).ok()?;
-            encode(&stored, coding, &rules)
+            let stored = lookup::response(&own, &plain)?;
+            encode(stored, coding, &own.rules)
         });
         let encoded = encoding.await.ok().flatten();
         match encoded {
