@@ -3,9 +3,9 @@
 #[cfg(feature = "aerospike")]
 mod aerospike;
 mod arc;
-#[cfg(any(feature = "redis", feature = "aerospike"))]
+#[cfg(feature = "_server")]
 mod frame;
-#[cfg(any(feature = "redis", feature = "aerospike"))]
+#[cfg(feature = "_server")]
 mod generation;
 mod guarded;
 pub(crate) mod join;

@@ -1,7 +1,14 @@
-use super::{Cache, CacheBuilder};
-use crate::{Backend, BackendKind, ConnectMode, Null, Result, Settings};
+//! A backend from settings, one file for each.
+
+#[cfg(feature = "aerospike")]
+mod aerospike;
+#[cfg(feature = "memory")]
+mod memory;
 #[cfg(feature = "redis")]
-use crate::{Redis, RedisBuilder, RedisSettings};
+mod redis;
+
+use super::{Cache, CacheBuilder};
+use crate::{Backend, BackendKind, ConnectMode, Error, ErrorKind, Null, Result, Settings};
 
 impl Cache {
     /// A cache as the environment says: [`Settings::load`], then [`from_settings`](Self::from_settings). In memory when
@@ -90,113 +97,22 @@ async fn backend(settings: &Settings) -> Result<CacheBuilder> {
             }
             Ok(Cache::builder(Null))
         }
-        BackendKind::Memory => memory(settings),
-        BackendKind::Redis => redis(settings).await,
-        BackendKind::Aerospike => aerospike(settings).await,
+        #[cfg(feature = "memory")]
+        BackendKind::Memory => memory::builder(settings),
+        #[cfg(feature = "redis")]
+        BackendKind::Redis => redis::builder(settings).await,
+        #[cfg(feature = "aerospike")]
+        BackendKind::Aerospike => aerospike::builder(settings).await,
+        #[allow(unreachable_patterns, reason = "with every feature there is none left")]
+        other => Err(off_in_this_build(other)),
     }
 }
 
-#[cfg(feature = "memory")]
-fn memory(settings: &Settings) -> Result<CacheBuilder> {
-    let mut memory = crate::Memory::builder()
-        .max_bytes(settings.max_bytes)
-        .policy(settings.memory_policy);
-    if let Some(entries) = settings.threshold {
-        memory = memory.max_entries(entries);
-    }
-    Ok(Cache::builder(memory.build()))
-}
-
-#[cfg(not(feature = "memory"))]
-fn memory(_: &Settings) -> Result<CacheBuilder> {
-    let message =
-        "CACHE_TYPE=memory needs the feature \"memory\" of larder, which is off in this build";
-    Err(crate::Error::new(crate::ErrorKind::Settings, message))
-}
-
-#[cfg(feature = "redis")]
-async fn redis(settings: &Settings) -> Result<CacheBuilder> {
-    let redis = redis_builder(&settings.redis);
-    let redis = match settings.connect {
-        ConnectMode::Eager => redis.connect().await,
-        ConnectMode::Lazy => redis.connect_lazily(),
-    };
-    redis.map(Cache::builder)
-}
-
-#[cfg(feature = "redis")]
-fn redis_builder(settings: &RedisSettings) -> RedisBuilder {
-    let mut builder = match &settings.url {
-        Some(url) => Redis::builder(url.expose()),
-        None => Redis::builder("redis://127.0.0.1")
-            .host(&settings.host)
-            .port(settings.port)
-            .database(settings.database)
-            .tls(settings.tls),
-    };
-    if let Some(path) = &settings.socket {
-        builder = builder.socket(path);
-    }
-    if let Some(name) = &settings.username {
-        builder = builder.username(name);
-    }
-    if let Some(password) = &settings.password {
-        builder = builder.password(password.expose());
-    }
-    if let Some(path) = &settings.ca_file {
-        builder = builder.ca(path);
-    }
-    if let (Some(certificate), Some(key)) = (&settings.client_cert_file, &settings.client_key_file)
-    {
-        builder = builder.client_certificate(certificate, key);
-    }
-    builder.connect_timeout(settings.connect_timeout)
-}
-
-#[cfg(not(feature = "redis"))]
-async fn redis(_: &Settings) -> Result<CacheBuilder> {
-    let message =
-        "CACHE_TYPE=redis needs the feature \"redis\" of larder, which is off in this build";
-    Err(crate::Error::new(crate::ErrorKind::Settings, message))
-}
-
-#[cfg(feature = "aerospike")]
-async fn aerospike(settings: &Settings) -> Result<CacheBuilder> {
-    let its = &settings.aerospike;
-    let mut aerospike = crate::Aerospike::builder(its.hosts.as_deref().unwrap_or_default())
-        .namespace(&its.namespace)
-        .tls(its.tls)
-        .timeout(its.timeout)
-        .connect_timeout(its.connect_timeout)
-        .max_conns_per_node(its.max_conns)
-        .seed_only(its.seed_only);
-    if let Some(set) = &its.set {
-        aerospike = aerospike.set(set);
-    }
-    if let Some(user) = &its.user {
-        aerospike = aerospike.username(user);
-    }
-    if let Some(password) = &its.password {
-        aerospike = aerospike.password(password.expose());
-    }
-    if let Some(path) = &its.ca_file {
-        aerospike = aerospike.ca_file(path);
-    }
-    if let Some(path) = &its.client_cert_file {
-        aerospike = aerospike.client_certificate(path);
-    }
-    if let Some(path) = &its.client_key_file {
-        aerospike = aerospike.client_key(path);
-    }
-    let aerospike = match settings.connect {
-        ConnectMode::Eager => aerospike.connect().await,
-        ConnectMode::Lazy => aerospike.connect_lazily().await,
-    };
-    aerospike.map(Cache::builder)
-}
-
-#[cfg(not(feature = "aerospike"))]
-async fn aerospike(_: &Settings) -> Result<CacheBuilder> {
-    let message = "CACHE_TYPE=aerospike needs the feature \"aerospike\" of larder, which is off in this build";
-    Err(crate::Error::new(crate::ErrorKind::Settings, message))
+#[allow(dead_code, reason = "with every feature no backend is off")]
+fn off_in_this_build(kind: BackendKind) -> Error {
+    let name = kind.name();
+    let message = format!(
+        "CACHE_TYPE={name} needs the feature \"{name}\" of larder, which is off in this build"
+    );
+    Error::new(ErrorKind::Settings, message)
 }

@@ -17,7 +17,7 @@ pub(super) const PREFIX: &str = "CACHE_";
 pub(super) const CONFIG: &str = "CACHE_CONFIG";
 
 /// Prefixes that belong to larder alone, so that an unknown name under one of them is a mistake and not a stranger.
-pub(super) const SECTIONS: [&str; 3] = ["CACHE_MEMORY_", "CACHE_REDIS_", "CACHE_AEROSPIKE_"];
+pub(super) const SECTIONS: &[&str] = &["CACHE_MEMORY_", "CACHE_REDIS_", "CACHE_AEROSPIKE_"];
 
 /// The shortest `CACHE_HASH_KEY`: 128 bits, out of reach of guessing.
 const HASH_KEY_LEN: usize = 16;
@@ -60,7 +60,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
     TABLES.iter().copied().flatten()
 }
 
-static TABLES: [&[Setting]; 3] = [&SETTINGS, &redis::SETTINGS, &aerospike::SETTINGS];
+static TABLES: &[&[Setting]] = &[&SETTINGS, &redis::SETTINGS, &aerospike::SETTINGS];
 
 /// The variable that was surely meant by a name that is another program's, or else the nearest, and how many edits away
 /// it is.

@@ -1,0 +1,40 @@
+use crate::{
+    Cache, CacheBuilder, ConnectMode, Redis, RedisBuilder, RedisSettings, Result, Settings,
+};
+
+pub(super) async fn builder(settings: &Settings) -> Result<CacheBuilder> {
+    let redis = client(&settings.redis);
+    let redis = match settings.connect {
+        ConnectMode::Eager => redis.connect().await,
+        ConnectMode::Lazy => redis.connect_lazily(),
+    };
+    redis.map(Cache::builder)
+}
+
+fn client(settings: &RedisSettings) -> RedisBuilder {
+    let mut builder = match &settings.url {
+        Some(url) => Redis::builder(url.expose()),
+        None => Redis::builder("redis://127.0.0.1")
+            .host(&settings.host)
+            .port(settings.port)
+            .database(settings.database)
+            .tls(settings.tls),
+    };
+    if let Some(path) = &settings.socket {
+        builder = builder.socket(path);
+    }
+    if let Some(name) = &settings.username {
+        builder = builder.username(name);
+    }
+    if let Some(password) = &settings.password {
+        builder = builder.password(password.expose());
+    }
+    if let Some(path) = &settings.ca_file {
+        builder = builder.ca(path);
+    }
+    if let (Some(certificate), Some(key)) = (&settings.client_cert_file, &settings.client_key_file)
+    {
+        builder = builder.client_certificate(certificate, key);
+    }
+    builder.connect_timeout(settings.connect_timeout)
+}
