@@ -1,12 +1,18 @@
 //! The behaviour suite on the backends that need no server.
 
+mod support_servers;
+
 use larder::{
     Backend, Memory, MemoryPolicy, Null,
     testing::{self, Outcome, Report, behaviours},
 };
+use support_servers::matrix;
 
 async fn memory_suite(policy: MemoryPolicy) -> Report {
-    testing::suite(|| async move { Memory::builder().policy(policy).build() }).await
+    let start = || async move { Memory::builder().policy(policy).build() };
+    let report = testing::examine(start).await;
+    matrix::judge("memory", policy.name(), &report);
+    report
 }
 
 /// Only what memory is not, or cannot do without a limit, is left out.
@@ -57,7 +63,8 @@ async fn memory_is_atomic_on_many_threads() {
 
 #[tokio::test(start_paused = true)]
 async fn null_passes_for_what_it_declares() {
-    let report = testing::suite(|| async { Null }).await;
+    let report = testing::examine(|| async { Null }).await;
+    matrix::judge("null", "as it is", &report);
     let passed: Vec<_> = report.passed().collect();
     assert!(passed.contains(&"nothing_is_kept"), "{report}");
     assert!(!passed.contains(&"a_value_reads_as_it_was_put"), "{report}");

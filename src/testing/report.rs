@@ -54,6 +54,30 @@ impl Report {
     }
 }
 
+/// Outcomes of behaviours that were run one by one, or several at a time.
+///
+/// # Examples
+///
+/// ```
+/// use larder::{Memory, testing::{Report, behaviours}};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let mut outcomes = Vec::new();
+/// for behaviour in behaviours().filter(|it| it.name().starts_with("a_counter")) {
+///     outcomes.push((behaviour.name(), behaviour.run(&|| async { Memory::new() }).await));
+/// }
+/// let report = Report::from_iter(outcomes);
+/// assert_eq!(report.failed().count(), 0);
+/// # }
+/// ```
+impl FromIterator<(&'static str, Outcome)> for Report {
+    fn from_iter<T: IntoIterator<Item = (&'static str, Outcome)>>(outcomes: T) -> Self {
+        let rows = outcomes.into_iter().collect();
+        Self { rows }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for name in self.passed() {

@@ -12,6 +12,8 @@
 #![allow(clippy::unwrap_used, reason = "it is for tests only")]
 
 mod aerospike;
+#[cfg(feature = "testing")]
+pub(crate) mod matrix;
 mod process;
 mod proxy;
 mod redis;
