@@ -47,6 +47,8 @@ pub use values::Cached;
 pub(crate) use flight::{Flights, Follower, Joined, Landing, Leader, Phase};
 pub(crate) use generation::{Generations, Load, Watch};
 pub(crate) use stats::Event;
+#[cfg(fuzzing)]
+pub(crate) use tags::fuzzing;
 pub(crate) use tags::{Collected, Seen, Tags};
 pub(crate) use writes::Writes;
 

@@ -21,6 +21,8 @@ use crate::{Entry, Key, PutMode, Result, Timestamp, entry::marker};
 pub(crate) use collected::Collected;
 pub(crate) use log::TagLog;
 pub(crate) use shared_log::Seen;
+#[cfg(fuzzing)]
+pub(crate) use shared_log::fuzzing;
 pub(crate) use stamping::{Stamped, Tags};
 
 use markers::{Ids, read_ids};

@@ -29,6 +29,11 @@ use super::{
 };
 use crate::{KeySpace, Timestamp, key::KeyHead};
 
+pub use super::policies::fuzzing::{cookies, queries};
+#[cfg(feature = "compression")]
+pub use super::precompress::fuzzing::codings;
+pub use crate::cache::fuzzing::tag_log;
+
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// Reads a stored response and a record of variants, as from a server that was written to by somebody else.
@@ -294,7 +299,7 @@ pub fn telling(text: &[u8]) {
 }
 
 /// Fields from lines of `name: value`; what is none is left out.
-fn lines(text: &[u8]) -> HeaderMap {
+pub(super) fn lines(text: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in text.split(|&byte| byte == b'\n') {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else {

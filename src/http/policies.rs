@@ -3,6 +3,8 @@
 mod cache_policy;
 mod check;
 mod cookies;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod layer;
 mod lifetimes;
 mod parts;

@@ -4,6 +4,8 @@
 //! their own, under a hash of the stored one: they end with it, because nothing leads to them any more.
 
 mod coding;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 
 use std::{pin::pin, sync::Arc};
 

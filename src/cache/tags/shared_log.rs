@@ -3,6 +3,9 @@
 //! The log is one small entry of the namespace. It is written before a marker is deleted: a load that reads the ids of
 //! the markers and then the log finds the invalidation in the log, or has ids that it will end.
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
