@@ -61,6 +61,7 @@ macro_rules! behaviours {
 mod clearing;
 mod conditions;
 mod counters;
+mod dropping;
 mod expiry;
 mod keys;
 mod leaks;
@@ -149,6 +150,7 @@ pub fn behaviours() -> impl Iterator<Item = &'static Behaviour> {
         leases::ALL,
         tags::ALL,
         races::ALL,
+        dropping::ALL,
         lifecycle::ALL,
         refusals::ALL,
     ];

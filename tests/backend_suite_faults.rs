@@ -1,6 +1,6 @@
 //! The behaviour suite on backends that have one fault each: it finds every one of them.
 
-use std::{future::pending, time::Duration};
+use std::{collections::VecDeque, future::pending, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use larder::{
@@ -8,11 +8,14 @@ use larder::{
     Result, Timestamp, Usage,
     testing::{self, Outcome, behaviours},
 };
+use tokio::sync::Semaphore;
 
 /// A memory backend that does one thing wrong.
 struct Faulty {
     memory: Memory,
     fault: Fault,
+    permits: Semaphore,
+    answers: Mutex<VecDeque<Option<Entry>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +34,14 @@ enum Fault {
     AnswersWhenClosed,
     CountsValues,
     TouchesNothing,
+    TakesTheAnswerOfAnother,
+    KeepsAPermitWhenDropped,
+    DeletesBeforeItPuts,
+    WritesBeforeItAnswers,
+    TakesEmptyForAbsent,
+    TakesOneModeForAll,
+    StopsShortOfItsLimit,
+    EndsNeighboursCounters,
     IsUnavailable,
     Hangs,
     Panics,
@@ -38,7 +49,19 @@ enum Fault {
 
 use Fault::*;
 
+/// What a backend says it takes that stops a little short of that.
+const LIMIT: usize = 100_000;
+
 impl Faulty {
+    fn new(fault: Fault) -> Self {
+        Self {
+            memory: Memory::new(),
+            fault,
+            permits: Semaphore::new(100),
+            answers: Mutex::default(),
+        }
+    }
+
     fn key(&self, key: &Key) -> Key {
         let mut name = key.name().to_vec();
         match self.fault {
@@ -72,7 +95,11 @@ impl Backend for Faulty {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.memory.capabilities()
+        let mut can = self.memory.capabilities();
+        if self.fault == StopsShortOfItsLimit {
+            can.max_value_len = Some(LIMIT);
+        }
+        can
     }
 
     fn peek(&self, _: KeyRef<'_>, _: Timestamp) -> Peek {
@@ -84,6 +111,18 @@ impl Backend for Faulty {
             IsUnavailable => Err(Error::new(ErrorKind::Unavailable, "no answer")),
             Hangs => pending().await,
             Panics => panic!("a fault of the backend"),
+            TakesTheAnswerOfAnother => {
+                let answer = self.memory.get(key).await?;
+                self.answers.lock().unwrap().push_back(answer);
+                tokio::task::yield_now().await;
+                Ok(self.answers.lock().unwrap().pop_front().unwrap())
+            }
+            KeepsAPermitWhenDropped => {
+                self.permits.acquire().await.unwrap().forget();
+                tokio::task::yield_now().await;
+                self.permits.add_permits(1);
+                self.memory.get(key).await
+            }
             _ => self.memory.get(&self.key(key)).await,
         }
     }
@@ -93,6 +132,11 @@ impl Backend for Faulty {
         let mut read = self.memory.get_many(&keys).await?;
         if self.fault == LeavesOutWhatIsAbsent {
             read.retain(Option::is_some);
+        }
+        if self.fault == TakesEmptyForAbsent {
+            let is_empty = |entry: &Entry| entry.payload().is_empty();
+            read.iter_mut()
+                .for_each(|read| drop(read.take_if(|it| is_empty(it))));
         }
         Ok(read)
     }
@@ -106,13 +150,36 @@ impl Backend for Faulty {
             tokio::task::yield_now().await;
             return self.memory.put(&key, entry, PutMode::Always).await;
         }
+        match self.fault {
+            DeletesBeforeItPuts => {
+                self.memory.delete(&key).await?;
+                tokio::task::yield_now().await;
+            }
+            WritesBeforeItAnswers if mode == PutMode::IfAbsent => {
+                let is_absent = !self.memory.contains(&key).await?;
+                self.memory.put(&key, entry, PutMode::Always).await?;
+                tokio::task::yield_now().await;
+                return Ok(is_absent);
+            }
+            StopsShortOfItsLimit if entry.payload().len() > LIMIT - 100 => {
+                self.memory.delete(&key).await?;
+                return Ok(false);
+            }
+            _ => {}
+        }
         self.memory.put(&key, entry, mode).await
     }
 
     async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
         let entries = entries.into_iter();
         let entries = entries.map(|(key, entry, mode)| (self.key(&key), self.entry(entry), mode));
-        self.memory.put_many(entries.collect()).await
+        let mut entries: Vec<_> = entries.collect();
+        if self.fault == TakesOneModeForAll {
+            entries
+                .iter_mut()
+                .for_each(|(.., mode)| *mode = PutMode::Always);
+        }
+        self.memory.put_many(entries).await
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
@@ -166,6 +233,10 @@ impl Backend for Faulty {
                 }
                 Ok(())
             }
+            EndsNeighboursCounters => {
+                self.memory.clear(&format!("{namespace}x")).await?;
+                self.memory.clear(namespace).await
+            }
             _ => self.memory.clear(namespace).await,
         }
     }
@@ -198,12 +269,7 @@ impl Backend for Faulty {
 }
 
 async fn outcome(behaviour: &str, fault: Fault) -> Outcome {
-    let start = || async move {
-        Faulty {
-            memory: Memory::new(),
-            fault,
-        }
-    };
+    let start = || async move { Faulty::new(fault) };
     let behaviour = behaviours().find(|it| it.name() == behaviour);
     behaviour
         .expect("there is such a behaviour")
@@ -239,6 +305,50 @@ async fn every_fault_is_found_by_the_behaviour_that_is_about_it() {
         (CountsValues, "a_value_of_digits_does_not_count"),
         (TouchesNothing, "touch_lengthens_a_life"),
         (TouchesNothing, "touch_shortens_a_life"),
+        (TouchesNothing, "a_dropped_touch_leaves_the_value"),
+        (
+            TakesTheAnswerOfAnother,
+            "a_dropped_get_leaves_the_backend_usable",
+        ),
+        (
+            KeepsAPermitWhenDropped,
+            "hundreds_of_dropped_futures_use_nothing_up",
+        ),
+        (
+            DeletesBeforeItPuts,
+            "a_dropped_put_leaves_the_backend_usable",
+        ),
+        (
+            WritesBeforeItAnswers,
+            "a_dropped_if_absent_is_there_for_all_or_for_nobody",
+        ),
+        (
+            ClearsNothing,
+            "a_dropped_clear_can_be_repeated_and_leaves_neighbours",
+        ),
+        (
+            ClearsEverything,
+            "a_dropped_clear_can_be_repeated_and_leaves_neighbours",
+        ),
+        (TakesEmptyForAbsent, "an_empty_value_is_one_to_every_verb"),
+        (
+            TakesOneModeForAll,
+            "put_many_holds_each_entry_to_its_own_mode",
+        ),
+        (
+            StopsShortOfItsLimit,
+            "a_value_of_the_greatest_length_is_kept",
+        ),
+        (EndsNeighboursCounters, "clear_leaves_a_neighbours_counter"),
+        (
+            IgnoresCase,
+            "deleting_one_name_leaves_those_that_look_alike",
+        ),
+        (
+            LeavesOutWhatIsAbsent,
+            "many_keys_may_be_of_many_namespaces_and_buckets",
+        ),
+        (AnswersWhenClosed, "a_dropped_close_can_be_finished"),
     ];
     for (fault, behaviour) in faults {
         let outcome = outcome(behaviour, fault).await;
@@ -268,11 +378,5 @@ async fn the_reason_says_what_went_wrong() {
 #[tokio::test(start_paused = true)]
 #[should_panic(expected = "every_codec_number_is_kept")]
 async fn the_suite_panics_with_every_failure_by_name() {
-    testing::suite(|| async {
-        Faulty {
-            memory: Memory::new(),
-            fault: ForgetsTheCodec,
-        }
-    })
-    .await;
+    testing::suite(|| async { Faulty::new(ForgetsTheCodec) }).await;
 }

@@ -3,8 +3,8 @@
 use super::{
     Behaviour,
     stage::{
-        CLEAR, COUNTERS, DELETE_PREFIX, IF_ABSENT, LIFE, REMOVE_EXPIRED, SHARED, STORES, Stage,
-        VERSIONS, entry,
+        CLEAR, COUNTERS, DELETE_PREFIX, IF_ABSENT, LEASES, LIFE, REMOVE_EXPIRED, SHARED, STORES,
+        Stage, VERSIONS, entry,
     },
 };
 use crate::{Key, KeySpace, Peek, PutMode, Result, Timestamp, key::KeyHead};
@@ -19,7 +19,10 @@ pub(super) const ALL: &[Behaviour] = behaviours![
         a_put_after_a_clear_lives
         a_namespace_can_be_cleared_again_and_again;
     &[STORES, CLEAR, COUNTERS] =>
-        a_cleared_counter_starts_anew;
+        a_cleared_counter_starts_anew
+        clear_leaves_a_neighbours_counter;
+    &[STORES, CLEAR, LEASES] =>
+        clear_leaves_a_neighbours_lease;
     &[STORES, CLEAR, IF_ABSENT] =>
         if_absent_fills_a_cleared_key;
     &[STORES, CLEAR, VERSIONS] =>
@@ -149,6 +152,23 @@ async fn a_cleared_counter_starts_anew(stage: Stage) -> Result<()> {
     assert!(stage.get(&key).await?.is_none());
     assert_eq!(stage.increment(&key, 1, Some(LIFE)).await?, 1);
     Ok(())
+}
+
+async fn clear_leaves_a_neighbours_counter(stage: Stage) -> Result<()> {
+    let neighbour = Key::new(&format!("{}x", stage.namespace()), None, "counter");
+    stage.increment(&neighbour, 5, Some(LIFE)).await?;
+    stage.clear(stage.namespace()).await?;
+    assert_eq!(stage.increment(&neighbour, 1, Some(LIFE)).await?, 6);
+    stage.delete(&neighbour).await.map(drop)
+}
+
+async fn clear_leaves_a_neighbours_lease(stage: Stage) -> Result<()> {
+    let neighbour = Key::new(&format!("{}x", stage.namespace()), None, "leased");
+    let lease = stage.get_leased(&neighbour).await?.lease;
+    stage.clear(stage.namespace()).await?;
+    let mode = PutMode::IfUnchanged(lease);
+    assert!(stage.put(&neighbour, entry("loaded"), mode).await?);
+    stage.delete(&neighbour).await.map(drop)
 }
 
 async fn if_absent_fills_a_cleared_key(stage: Stage) -> Result<()> {

@@ -2,13 +2,15 @@
 
 use super::{
     Behaviour,
-    stage::{STORES, Stage, entry},
+    stage::{LIFE, STORES, Stage, entry},
 };
 use crate::{Key, KeySpace, PutMode, Result, key::KeyHead};
 
 pub(super) const ALL: &[Behaviour] = behaviours![
     &[STORES] =>
         every_byte_is_a_name_of_its_own
+        a_name_of_every_byte_is_one_to_every_verb
+        deleting_one_name_leaves_those_that_look_alike
         an_empty_name_is_a_name
         names_that_look_alike_do_not_meet
         names_that_are_patterns_match_nothing_else
@@ -40,6 +42,57 @@ async fn keep_apart(stage: &Stage, keys: Vec<Key>) -> Result<()> {
 async fn every_byte_is_a_name_of_its_own(stage: Stage) -> Result<()> {
     let names = (0..=255).map(|byte: u8| stage.key([byte]));
     keep_apart(&stage, names.collect()).await
+}
+
+async fn a_name_of_every_byte_is_one_to_every_verb(stage: Stage) -> Result<()> {
+    let name: Vec<u8> = (0..=255).collect();
+    let can = stage.capabilities();
+    for bucket in [None, Some("bucket: \u{e9}\u{0}\r\n%")] {
+        let key = Key::new(stage.namespace(), bucket, &name);
+        stage.keep(&key, "value").await?;
+        assert!(stage.contains(&key).await?);
+        if can.touch {
+            assert!(stage.touch(&key, Some(LIFE)).await?);
+        }
+        if can.if_absent {
+            assert!(!stage.put(&key, entry("new"), PutMode::IfAbsent).await?);
+        }
+        if can.versions {
+            let mode = PutMode::IfVersion(stage.version(&key).await?);
+            assert!(stage.put(&key, entry("new"), mode).await?);
+            let version = stage.version(&key).await?;
+            assert!(stage.delete_if(&key, version).await?);
+        }
+        if can.leases {
+            let mode = PutMode::IfUnchanged(stage.get_leased(&key).await?.lease);
+            assert!(stage.put(&key, entry("loaded"), mode).await?);
+        }
+        stage.delete(&key).await?;
+        if can.counters {
+            assert_eq!(stage.increment(&key, 7, Some(LIFE)).await?, 7);
+            assert_eq!(stage.delete_many(&[key]).await?, [true]);
+        }
+    }
+    Ok(())
+}
+
+async fn deleting_one_name_leaves_those_that_look_alike(stage: Stage) -> Result<()> {
+    let names: [&[u8]; 8] = [b"a", b"A", b"a ", b"a\0", b"a\0b", b"a:", b"\xe9", b"e"];
+    let keys = names.map(|name| stage.key(name));
+    for (number, key) in keys.iter().enumerate() {
+        for key in &keys {
+            stage.keep(key, "value").await?;
+        }
+        match number % 2 {
+            0 => assert!(stage.delete(key).await?),
+            _ => assert_eq!(stage.delete_many(std::slice::from_ref(key)).await?, [true]),
+        }
+        for other in &keys {
+            let encoded = other.encoded().escape_ascii();
+            assert_eq!(stage.contains(other).await?, other != key, "{encoded}");
+        }
+    }
+    Ok(())
 }
 
 async fn an_empty_name_is_a_name(stage: Stage) -> Result<()> {

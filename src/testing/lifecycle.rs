@@ -1,10 +1,10 @@
-//! Names, signs of life, dropped futures and the end.
+//! Names, signs of life and the end.
 
 use std::{fmt, future::Future};
 
 use super::{
     Behaviour,
-    stage::{COUNTERS, LIFE, STORES, Stage, abandon, entry},
+    stage::{LIFE, STORES, Stage, entry},
 };
 use crate::{ErrorKind, Peek, PutMode, Result, Timestamp};
 
@@ -15,11 +15,7 @@ pub(super) const ALL: &[Behaviour] = behaviours![
         closing_twice_is_no_error;
     &[STORES] =>
         peek_agrees_with_get
-        a_dropped_put_leaves_the_backend_usable
-        a_dropped_get_leaves_the_backend_usable
         a_closed_backend_says_so_on_every_verb;
-    &[STORES, COUNTERS] =>
-        a_dropped_increment_happened_once_or_not_at_all;
 ];
 
 async fn the_name_is_short_and_plain(stage: Stage) -> Result<()> {
@@ -60,60 +56,6 @@ async fn peek_agrees_with_get(stage: Stage) -> Result<()> {
         !matches!(peek(), Peek::Hit(_)),
         "a hit, and nothing is there"
     );
-    Ok(())
-}
-
-/// More polls than a future of one verb takes.
-const POLLS: usize = 100;
-
-async fn a_dropped_put_leaves_the_backend_usable(stage: Stage) -> Result<()> {
-    let key = stage.key("dropped");
-    stage.keep(&key, "old").await?;
-    for polls in 0..POLLS {
-        let put = stage.put(&key, entry("new"), PutMode::Always);
-        let done = abandon(polls, put).await.transpose()?;
-        let read = stage.read(&key).await?;
-        let whole = read == Some("new".into()) || done.is_none() && read == Some("old".into());
-        assert!(whole, "{read:?} after {polls} polls");
-        stage.keep(&key, "old").await?;
-        if done.is_some() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// The answer that nobody waits for any more must not be taken for that of the next question.
-async fn a_dropped_get_leaves_the_backend_usable(stage: Stage) -> Result<()> {
-    let (first, second) = (stage.key("first"), stage.key("second"));
-    stage.keep(&first, "1").await?;
-    stage.keep(&second, "2").await?;
-    for polls in 0..POLLS {
-        let done = abandon(polls, stage.get(&first)).await.transpose()?;
-        assert_eq!(stage.read(&second).await?, Some("2".into()));
-        assert_eq!(stage.read(&first).await?, Some("1".into()));
-        if done.is_some() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-async fn a_dropped_increment_happened_once_or_not_at_all(stage: Stage) -> Result<()> {
-    for polls in 0..POLLS {
-        let key = stage.key(polls.to_string());
-        stage.increment(&key, 1, Some(LIFE)).await?;
-        let dropped = abandon(polls, stage.increment(&key, 10, Some(LIFE))).await;
-        let done = dropped.transpose()?.is_some();
-        let sum = stage.increment(&key, 100, Some(LIFE)).await?;
-        assert!(
-            sum == 111 || !done && sum == 101,
-            "{sum} after {polls} polls"
-        );
-        if done {
-            break;
-        }
-    }
     Ok(())
 }
 

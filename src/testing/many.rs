@@ -2,9 +2,9 @@
 
 use super::{
     Behaviour,
-    stage::{IF_ABSENT, LIFE, STORES, Stage, entry},
+    stage::{IF_ABSENT, LIFE, SHARED, STORES, Stage, VERSIONS, entry},
 };
-use crate::{CodecId, Entry, PutMode, Result, Timestamp};
+use crate::{CodecId, Entry, Key, PutMode, Result, Timestamp};
 
 pub(super) const ALL: &[Behaviour] = behaviours![
     &[STORES] =>
@@ -13,10 +13,15 @@ pub(super) const ALL: &[Behaviour] = behaviours![
         put_many_keeps_each_entry_as_it_is
         the_later_of_two_equal_keys_is_kept
         delete_many_answers_key_by_key
+        many_keys_may_be_of_many_namespaces_and_buckets
         no_keys_are_no_work
         a_thousand_keys_are_not_too_many;
+    &[STORES, SHARED] =>
+        many_long_values_are_not_too_many;
     &[STORES, IF_ABSENT] =>
         put_many_if_absent_answers_key_by_key;
+    &[STORES, IF_ABSENT, VERSIONS] =>
+        put_many_holds_each_entry_to_its_own_mode;
 ];
 
 async fn get_many_answers_key_by_key(stage: Stage) -> Result<()> {
@@ -92,6 +97,81 @@ async fn delete_many_answers_key_by_key(stage: Stage) -> Result<()> {
     let asked = [2, 1, 0, 2].map(|number: usize| keys[number].clone());
     assert_eq!(stage.delete_many(&asked).await?, [true, false, true, false]);
     assert!(stage.get_many(&keys).await?.iter().all(Option::is_none));
+    Ok(())
+}
+
+async fn put_many_holds_each_entry_to_its_own_mode(stage: Stage) -> Result<()> {
+    let keys = stage.keys(5);
+    for key in &keys[..4] {
+        stage.keep(key, "old").await?;
+    }
+    let (right, wrong) = (
+        stage.version(&keys[2]).await?,
+        stage.version(&keys[3]).await? ^ 1,
+    );
+    let modes = [
+        PutMode::IfAbsent,
+        PutMode::Always,
+        PutMode::IfVersion(right),
+        PutMode::IfVersion(wrong),
+        PutMode::IfAbsent,
+    ];
+    let entries = keys.iter().zip(modes);
+    let entries = entries.map(|(key, mode)| (key.clone(), entry("new"), mode));
+    let kept = stage.put_many(entries.collect()).await?;
+    assert_eq!(kept, [false, true, true, false, true]);
+    for (key, kept) in keys.iter().zip(kept) {
+        let expected = if kept { "new" } else { "old" };
+        assert_eq!(stage.read(key).await?, Some(expected.into()));
+    }
+    Ok(())
+}
+
+/// Servers take them apart, by tables, sets, slots or nodes; the answers are put together again in order.
+async fn many_keys_may_be_of_many_namespaces_and_buckets(stage: Stage) -> Result<()> {
+    let namespaces = ["", "x", "y"].map(|end| format!("{}{end}", stage.namespace()));
+    let keys = (0..60).map(|number: usize| {
+        let bucket = [None, Some("one"), Some("two"), Some("")][number % 4];
+        Key::new(&namespaces[number % 3], bucket, number.to_string())
+    });
+    let keys: Vec<_> = keys.collect();
+    let put = |places: std::ops::Range<usize>| {
+        let entries = keys[places].iter();
+        entries.map(|key| (key.clone(), entry(key.encoded().to_vec())))
+    };
+    let kept = stage.put_all(put(0..50).collect(), PutMode::Always).await?;
+    assert_eq!(kept, [true; 50]);
+    let asked: Vec<_> = keys.iter().rev().chain(&keys).cloned().collect();
+    let read = stage.get_many(&asked).await?;
+    assert_eq!(read.len(), asked.len());
+    for (number, (key, read)) in asked.iter().zip(read).enumerate() {
+        let expected = (10..110).contains(&number).then(|| key.encoded());
+        assert_eq!(read.as_ref().map(|it| &it.payload()[..]), expected);
+    }
+    let removed = stage.delete_many(&keys).await?;
+    let expected: Vec<_> = (0..60).map(|number| number < 50).collect();
+    assert_eq!(removed, expected);
+    Ok(())
+}
+
+/// Together they are more than some servers take or give at once, though none of them is by itself.
+async fn many_long_values_are_not_too_many(stage: Stage) -> Result<()> {
+    const LONG: usize = 400_000;
+    let len = stage.capabilities().max_value_len.unwrap_or(LONG).min(LONG);
+    let keys = stage.keys(45);
+    let value = |number: usize| vec![number as u8; len];
+    let entries = keys.iter().enumerate();
+    let entries = entries.map(|(number, key)| (key.clone(), entry(value(number))));
+    let kept = stage.put_all(entries.collect(), PutMode::Always).await?;
+    assert_eq!(kept, [true; 45]);
+    for (number, read) in stage.get_many(&keys).await?.into_iter().enumerate() {
+        let read = read.map(|entry| entry.payload().clone());
+        assert!(
+            read.as_deref() == Some(&value(number)[..]),
+            "the value {number}"
+        );
+    }
+    assert_eq!(stage.delete_many(&keys).await?, [true; 45]);
     Ok(())
 }
 

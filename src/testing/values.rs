@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Behaviour,
-    stage::{LIMITED, SHARED, STORES, Stage, entry},
+    stage::{LIFE, LIMITED, SHARED, STORES, Stage, entry},
 };
 use crate::{CodecId, Entry, ErrorKind, PutMode, Result, Timestamp};
 
@@ -13,6 +13,7 @@ pub(super) const ALL: &[Behaviour] = behaviours![
         an_absent_key_reads_as_nothing
         a_value_reads_as_it_was_put
         an_empty_value_is_a_value
+        an_empty_value_is_one_to_every_verb
         a_value_may_hold_every_byte
         a_value_may_be_a_mebibyte_long
         every_codec_number_is_kept
@@ -21,6 +22,7 @@ pub(super) const ALL: &[Behaviour] = behaviours![
         delete_says_whether_there_was_something
         a_deleted_key_can_be_put_again;
     &[STORES, LIMITED] =>
+        a_value_of_the_greatest_length_is_kept
         a_value_over_the_limit_is_refused_and_replaces_what_was_there;
     &[STORES, SHARED] =>
         another_client_sees_every_change
@@ -56,6 +58,44 @@ async fn an_empty_value_is_a_value(stage: Stage) -> Result<()> {
     stage.keep(&key, "").await?;
     assert_eq!(stage.read(&key).await?, Some(Bytes::new()));
     assert!(stage.contains(&key).await?);
+    Ok(())
+}
+
+async fn an_empty_value_is_one_to_every_verb(stage: Stage) -> Result<()> {
+    let (keys, can) = (stage.keys(3), stage.capabilities());
+    let entries = keys.iter().map(|key| (key.clone(), entry("")));
+    let kept = stage.put_all(entries.collect(), PutMode::Always).await?;
+    assert_eq!(kept, [true; 3]);
+    let read = stage.get_many(&keys).await?.into_iter().flatten();
+    let read: Vec<_> = read.map(|entry| entry.payload().clone()).collect();
+    assert_eq!(read, [Bytes::new(), Bytes::new(), Bytes::new()]);
+    let [first, second, third] = &keys[..] else {
+        unreachable!("there are three");
+    };
+    if can.if_absent {
+        assert!(!stage.put(first, entry("new"), PutMode::IfAbsent).await?);
+    }
+    if can.leases {
+        let leased = stage.get_leased(first).await?;
+        assert!(leased.entry.is_some());
+        let mode = PutMode::IfUnchanged(leased.lease);
+        assert!(stage.put(first, entry(""), mode).await?);
+    }
+    if can.versions {
+        let mode = PutMode::IfVersion(stage.version(first).await?);
+        assert!(stage.put(first, entry(""), mode).await?);
+        let version = stage.version(first).await?;
+        assert!(stage.delete_if(first, version).await?);
+    }
+    if can.touch {
+        assert!(stage.touch(second, Some(LIFE)).await?);
+        assert_eq!(stage.read(second).await?, Some(Bytes::new()));
+    }
+    assert!(stage.delete(second).await?);
+    assert_eq!(
+        stage.delete_many(std::slice::from_ref(third)).await?,
+        [true]
+    );
     Ok(())
 }
 
@@ -136,6 +176,23 @@ async fn a_deleted_key_can_be_put_again(stage: Stage) -> Result<()> {
     stage.keep(&key, "second").await?;
     assert_eq!(stage.read(&key).await?, Some("second".into()));
     Ok(())
+}
+
+/// The limit is one on payloads, whatever else the server counts.
+async fn a_value_of_the_greatest_length_is_kept(stage: Stage) -> Result<()> {
+    let limit = stage.capabilities().max_value_len.unwrap_or_default();
+    let key = stage.key("greatest");
+    let bytes: Bytes = (0..=250).cycle().take(limit).collect::<Vec<u8>>().into();
+    stage.keep(&key, bytes.clone()).await?;
+    let read = stage.read(&key).await?;
+    assert!(
+        read.as_ref() == Some(&bytes),
+        "{:?}",
+        read.map(|read| read.len())
+    );
+    let kept = stage.put_all(vec![(key.clone(), entry(bytes))], PutMode::Always);
+    assert_eq!(kept.await?, [true]);
+    stage.delete(&key).await.map(drop)
 }
 
 /// A value that was refused is the newest all the same: the older one is no longer the truth.
