@@ -122,9 +122,16 @@ fn distance() -> i64 {
 fn nanos_since_start(instant: Instant) -> i64 {
     let start = *START;
     match instant.checked_duration_since(start) {
-        Some(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-        None => -i64::try_from((start - instant).as_nanos()).unwrap_or(i64::MAX),
+        Some(after) => nanos(after),
+        None => -nanos(start - instant),
     }
+}
+
+/// Saturates after 292 years.
+fn nanos(duration: Duration) -> i64 {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let nanos = seconds.saturating_mul(1_000_000_000);
+    nanos.saturating_add(duration.subsec_nanos().into())
 }
 
 #[cfg(test)]

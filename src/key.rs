@@ -105,7 +105,15 @@ impl Key {
     /// The key beside a response's own under which parts of it are. No request's URI has a fragment, so no other key is
     /// the same.
     pub(crate) fn of_parts(&self) -> Self {
-        Self([&self.0, &b"#parts"[..]].concat().into())
+        Self([&self.0, PARTS].concat().into())
+    }
+
+    /// [`of_parts`](Self::of_parts), to look up by.
+    pub(crate) fn of_parts_buf(&self) -> KeyBuf {
+        let mut buffer = KeyBuf::new();
+        buffer.push(&self.0);
+        buffer.push(PARTS);
+        buffer
     }
 
     /// The same key, borrowed.
@@ -192,23 +200,21 @@ impl KeyHead {
     /// The key of `name` under this head, without an allocation for names of ordinary length.
     #[inline]
     pub(crate) fn key(&self, name: &[u8]) -> KeyBuf {
-        let mut buffer = self.start();
+        let mut buffer = KeyBuf::new();
+        buffer.push(&self.0);
         buffer.push(name);
         buffer
     }
 
-    /// A key whose name is pushed in parts.
+    /// What every key under this head begins with.
     #[inline]
-    pub(crate) fn start(&self) -> KeyBuf {
-        let mut buffer = KeyBuf {
-            len: 0,
-            inline: [0; INLINE],
-            heap: Vec::new(),
-        };
-        buffer.push(&self.0);
-        buffer
+    pub(crate) fn encoded(&self) -> &[u8] {
+        &self.0
     }
 }
+
+/// What the keys of parts end with.
+const PARTS: &[u8] = b"#parts";
 
 /// Keys up to this length are looked up without an allocation.
 const INLINE: usize = 160;
@@ -223,6 +229,15 @@ pub(crate) struct KeyBuf {
 }
 
 impl KeyBuf {
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self {
+            len: 0,
+            inline: [0; INLINE],
+            heap: Vec::new(),
+        }
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, part: &[u8]) {
         let end = self.len + part.len();
@@ -241,14 +256,29 @@ impl KeyBuf {
         self.heap.extend_from_slice(part);
     }
 
+    /// Pushes each byte as `table` has it, and says whether it has them all: zero stands for one that it has not.
     #[inline]
-    pub(crate) fn push_lowercase(&mut self, part: &[u8]) {
-        let start = self.len;
-        self.push(part);
-        match self.heap.is_empty() {
-            true => self.inline[start..self.len].make_ascii_lowercase(),
-            false => self.heap[start..].make_ascii_lowercase(),
+    pub(crate) fn push_by(&mut self, part: &[u8], table: &[u8; 256]) -> bool {
+        let mut has_all = true;
+        let mut by_table = |byte: &u8| {
+            let byte = table[usize::from(*byte)];
+            has_all &= byte != 0;
+            byte
+        };
+        let end = self.len + part.len();
+        match self.inline.get_mut(self.len..end) {
+            Some(room) if self.heap.is_empty() => {
+                for (to, byte) in room.iter_mut().zip(part) {
+                    *to = by_table(byte);
+                }
+                self.len = end;
+            }
+            _ => {
+                let bytes: Vec<u8> = part.iter().map(by_table).collect();
+                self.push(&bytes);
+            }
         }
+        has_all
     }
 
     #[inline]

@@ -30,7 +30,7 @@ type Shard<O> = Mutex<HashMap<Key, Under<O>, RandomState>>;
 
 struct Under<O> {
     id: u64,
-    told: watch::Receiver<Told<O>>,
+    told: watch::Sender<Told<O>>,
     /// The markers of the tags that what is loaded will have.
     tags: Option<Arc<[Key]>>,
 }
@@ -69,14 +69,15 @@ impl<O: Clone + Send + Sync> Flights<O> {
     pub(crate) fn join_tagged(self: &Arc<Self>, key: &Key, tags: Option<Arc<[Key]>>) -> Joined<O> {
         let mut shard = self.shard(key);
         if let Some(under) = shard.get(key) {
-            let told = under.told.clone();
+            let told = under.told.subscribe();
             return Joined::Follower(Follower { id: under.id, told });
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let (sender, told) = watch::channel(Told {
+        let sender = watch::Sender::new(Told {
             outcome: None,
             is_asking: false,
         });
+        let told = sender.clone();
         shard.insert(key.clone(), Under { id, told, tags });
         Joined::Leader(Leader {
             id,
@@ -151,19 +152,28 @@ impl<O> Leader<O> {
 
     /// Gives the followers their outcome. Until the leader is dropped, later callers get it at once.
     pub(crate) fn announce(&self, outcome: O) {
-        self.sender.send_modify(|told| told.outcome = Some(outcome));
+        self.tell(|told| told.outcome = Some(outcome));
+    }
+
+    /// Changes what is told, and wakes those who wait. Most leaders have no followers, and waking nobody costs more than
+    /// all else here; one who comes at this moment looks at what is told after it was changed.
+    fn tell(&self, change: impl FnOnce(&mut Told<O>)) {
+        self.sender.send_if_modified(|told| {
+            change(told);
+            self.sender.receiver_count() > 0
+        });
     }
 
     /// Tells the followers that the leader waits for the backend, until the guard is dropped: they wait for it too.
     pub(crate) fn ask(&self) -> Asking<'_, O> {
-        self.sender.send_modify(|told| told.is_asking = true);
+        self.tell(|told| told.is_asking = true);
         Asking(self)
     }
 
     /// Takes back the outcome and ends the flight, as if the leader had left without one.
     pub(crate) fn retract(&self) {
         self.leave();
-        self.sender.send_modify(|told| told.outcome = None);
+        self.tell(|told| told.outcome = None);
     }
 
     /// Ends the flight, and then gives its followers their outcome: who asks again begins another.
@@ -188,7 +198,7 @@ pub(crate) struct Asking<'a, O>(&'a Leader<O>);
 
 impl<O> Drop for Asking<'_, O> {
     fn drop(&mut self) {
-        self.0.sender.send_modify(|told| told.is_asking = false);
+        self.0.tell(|told| told.is_asking = false);
     }
 }
 

@@ -34,6 +34,16 @@ struct Generation {
     invalidations: RwLock<u64>,
 }
 
+impl Generation {
+    /// How often the key was invalidated. Few have to wait for that, and only they take the room for it.
+    async fn invalidations(&self) -> RwLockReadGuard<'_, u64> {
+        match self.invalidations.try_read() {
+            Ok(invalidations) => invalidations,
+            Err(_) => Box::pin(self.invalidations.read()).await,
+        }
+    }
+}
+
 impl Generations {
     /// Notes that a load of `key` begins.
     pub(crate) async fn begin(self: &Arc<Self>, key: &Key) -> Load {
@@ -53,7 +63,7 @@ impl Generations {
             keeping: Keeping::Local,
             table: self.clone(),
         };
-        load.seen = *load.generation.invalidations.read().await;
+        load.seen = *load.generation.invalidations().await;
         load
     }
 
@@ -124,7 +134,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Whether the key was invalidated by this process since the load began.
     pub(crate) async fn is_late(&self) -> bool {
-        *self.generation.invalidations.read().await != self.seen
+        *self.generation.invalidations().await != self.seen
     }
 
     /// Whether one of these tags was invalidated by this process since the load began, or may have been.
@@ -191,7 +201,7 @@ impl Load {
 
     /// Permission to store what was loaded; `None` when the key was invalidated meanwhile.
     pub(crate) async fn may_store(&self) -> Option<Permit<'_>> {
-        let generation = self.generation.invalidations.read().await;
+        let generation = self.generation.invalidations().await;
         if *generation != self.seen {
             return None;
         }

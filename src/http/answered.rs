@@ -258,7 +258,7 @@ impl Answered {
 
     /// Passes the inner service's answer on, and keeps a copy of it where it may.
     pub(super) async fn arrived<R>(
-        mut self,
+        &mut self,
         response: Response<R>,
         load: Load,
         leader: Option<Leader<Landing>>,
@@ -299,7 +299,7 @@ impl Answered {
             }
             Kind::Part(piece, headers) => {
                 let part = (piece, headers, said, refusal);
-                self.place_piece(part, load, leader).await
+                Box::pin(self.place_piece(part, load, leader)).await
             }
             Kind::Whole => {
                 let offer = Offer {

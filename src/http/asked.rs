@@ -1,6 +1,6 @@
 //! What the layer looks at in a request, read in one pass over its fields.
 
-use http::{Extensions, HeaderMap, HeaderName, Request, Uri, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
 #[cfg(feature = "compression")]
 use super::precompress::Coding;
@@ -114,16 +114,21 @@ impl Asked {
 
 /// Whether a handler may take a request for another one than its key does. Asked only when something is to be stored.
 pub(super) fn is_ambiguous<B>(request: &Request<B>) -> bool {
-    let (uri, headers, extensions) = (request.uri(), request.headers(), request.extensions());
-    let host = Host::read(headers);
+    let (uri, extensions) = (request.uri(), request.extensions());
+    let mut host = Host::None;
+    for (name, value) in request.headers() {
+        if *name == header::HOST {
+            host = host.and(value);
+        } else if OTHER_METHOD.contains(name)
+            || OTHER_URI.contains(name) && names_another_uri(uri, value, extensions)
+        {
+            return true;
+        }
+    }
     !key::is_plain(uri, host, extensions, request.version())
-        || OTHER_METHOD.iter().any(|name| headers.contains_key(name))
-        || names_another_uri(uri, headers, extensions)
 }
 
-fn names_another_uri(uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> bool {
+fn names_another_uri(uri: &Uri, named: &HeaderValue, extensions: &Extensions) -> bool {
     let uri = key::original_uri(extensions).unwrap_or(uri);
-    let own = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut named = OTHER_URI.iter().flat_map(|name| headers.get_all(name));
-    named.any(|named| named != own)
+    named != uri.path_and_query().map_or("/", |path| path.as_str())
 }

@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct Commit {
     pub(super) config: Arc<Config>,
     pub(super) key: Key,
-    pub(super) head: StoredHead,
+    pub(super) head: Arc<StoredHead>,
     pub(super) policy: ResponsePolicy,
     pub(super) load: Load,
     /// The tags to look up the ids of, and what the handler reads.
@@ -58,7 +58,7 @@ pub(super) struct Commit {
 impl Commit {
     /// A body that is stored when it has been read, or at once when there is nothing to read: servers do not poll an
     /// empty body. Those who wait for the response have it from now on, and read the body with whoever gets this.
-    pub(super) fn keep<B>(mut self, body: B, expected: Option<u64>) -> CacheBody<B>
+    pub(super) fn keep<B>(mut self: Box<Self>, body: B, expected: Option<u64>) -> CacheBody<B>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
@@ -77,7 +77,7 @@ impl Commit {
     }
 
     /// Stores a response whose body is there. Those who wait for it have it before it is stored.
-    pub(super) fn store_whole(mut self, body: Bytes, trailers: HeaderMap) {
+    pub(super) fn store_whole(mut self: Box<Self>, body: Bytes, trailers: HeaderMap) {
         let stream = Stream::ended(&self, &body, &trailers);
         self.share(&stream, Some(body.len() as u64));
         self.store(vec![body], trailers, None);
@@ -97,12 +97,17 @@ impl Commit {
 
     /// Stores the response with this body. In memory that has happened when the call returns; else it goes on in a task
     /// that `Cache::flush` waits for.
-    pub(super) fn store(self, body: Vec<Bytes>, trailers: HeaderMap, cx: Option<&mut Context<'_>>) {
+    pub(super) fn store(
+        self: Box<Self>,
+        body: Vec<Bytes>,
+        trailers: HeaderMap,
+        cx: Option<&mut Context<'_>>,
+    ) {
         let cache = self.config.cache.clone();
         cache.shared().writes.run(self.put(body, trailers), cx);
     }
 
-    async fn put(self, body: Vec<Bytes>, trailers: HeaderMap) {
+    async fn put(self: Box<Self>, body: Vec<Bytes>, trailers: HeaderMap) {
         let stamps = match self.stamps().await {
             Ok(stamps) => stamps,
             Err(Reason::Late) => return self.late(),
@@ -116,15 +121,61 @@ impl Commit {
         };
         let mode = self.on_variant.unwrap_or(permit.mode);
         let now = Timestamp::now();
-        let there = match self.config.cache.peek(self.key.as_key_ref(), now) {
+        let entry = match self.entry(body, trailers, stamps, now) {
+            Ok(entry) => entry,
+            Err(Reason::Late) => {
+                announce(self.leader.as_ref(), Landing::LookAgain);
+                return self.not_stored(Event::LoadLate, Reason::Late);
+            }
+            Err(reason) => return self.not_stored(Event::HttpRefused, reason),
+        };
+        let cache = &self.config.cache;
+        let most = cache.capabilities().max_value_len;
+        let is_too_large = most.is_some_and(|most| entry.payload().len() > most);
+        let kept = cache.put_beside_ended(&self.key, entry, mode).await;
+        let landing = match cache.observe(kept) {
+            Ok(true) => {
+                cache.count(Event::HttpStored);
+                Landing::LookAgain
+            }
+            Ok(false) if is_too_large => {
+                self.config.unshared.insert(self.load.key(), false, now);
+                self.not_stored(Event::HttpRefused, Reason::TooLarge);
+                Landing::Unshared
+            }
+            // Somebody else was quicker, or the URI was invalidated. In either case those who wait had better look
+            // again, and one of them leads where nothing is found.
+            Ok(false) if mode != PutMode::Always => return self.late(),
+            Ok(false) | Err(_) => {
+                self.not_stored(Event::HttpRefused, Reason::Backend);
+                Landing::Unshared
+            }
+        };
+        let is_kept = matches!(landing, Landing::LookAgain);
+        announce(self.leader.as_ref(), landing);
+        let is_whole = self.head.status != StatusCode::PARTIAL_CONTENT;
+        if is_kept && is_whole {
+            self.forget_parts(now).await;
+        }
+    }
+
+    /// What is stored; an error says why that is nothing.
+    fn entry(
+        &self,
+        body: Vec<Bytes>,
+        trailers: HeaderMap,
+        stamps: Vec<TagStamp>,
+        now: Timestamp,
+    ) -> Result<Entry, Reason> {
+        let config = &self.config;
+        let there = match config.cache.peek(self.key.as_key_ref(), now) {
             Peek::Hit(entry) => Some(entry),
             Peek::Miss | Peek::Ask => None,
         };
         let entry = there.as_ref();
-        let there = entry.and_then(|entry| lookup::response(&self.config, entry));
+        let there = entry.and_then(|entry| lookup::response(config, entry));
         if self.is_outdated(there, now) {
-            announce(self.leader.as_ref(), Landing::LookAgain);
-            return self.not_stored(Event::LoadLate, Reason::Late);
+            return Err(Reason::Late);
         }
         // What has other tags would end with them no more.
         let is_tagged = |tags: &[TagStamp]| tags.iter().all(|tag| stamps.contains(tag));
@@ -135,59 +186,21 @@ impl Commit {
             true => HeaderMap::new(),
             false => trailers,
         };
-        let is_ranged = self.piece.is_some() || accepts_ranges(&self.head.headers);
-        let is_whole = self.head.status != StatusCode::PARTIAL_CONTENT;
-        let Self {
-            config,
-            key,
-            mut head,
-            policy,
-            leader,
-            route,
-            ..
-        } = self;
-        let refused = |event, reason| not_stored(&config, route.as_deref(), event, reason);
-        head.make_etag(&body, &config.rules);
+        let (policy, rules) = (self.policy, &config.rules);
+        let mut head = self.head.clone();
+        if head.wants_etag(rules) {
+            Arc::make_mut(&mut head).make_etag(&body, rules);
+        }
         let (payload, body_at) = head.encode(&body, &trailers);
         let body = payload.slice(body_at..);
-        let stored = StoredResponse::new(head, body, trailers, policy, &config.rules);
+        let stored = StoredResponse::new(head, body, trailers, policy, rules);
         let weight = stored.weight();
-        let most = config.cache.capabilities().max_value_len;
-        let is_too_large = most.is_some_and(|most| payload.len() > most);
         let entry = Entry::new(CodecId::RESPONSE, payload, now)
             .with_decoded(Arc::new(stored), weight)
-            .with_expires_at(Some(policy.keep_until(&config.rules)))
-            .with_tags(stamps);
-        let Ok(entry) = entry else {
-            return refused(Event::HttpRefused, Reason::Tags);
-        };
-        let cache = &config.cache;
-        let kept = cache.put_beside_ended(&key, entry, mode).await;
-        let landing = match cache.observe(kept) {
-            Ok(true) => {
-                cache.count(Event::HttpStored);
-                Landing::LookAgain
-            }
-            Ok(false) if is_too_large => {
-                config.unshared.insert(self.load.key(), false, now);
-                refused(Event::HttpRefused, Reason::TooLarge);
-                Landing::Unshared
-            }
-            // Somebody else was quicker, or the URI was invalidated. In either case those who wait had better look
-            // again, and one of them leads where nothing is found.
-            Ok(false) if mode != PutMode::Always => {
-                retract(leader.as_ref());
-                return refused(Event::LoadLate, Reason::Late);
-            }
-            Ok(false) | Err(_) => {
-                refused(Event::HttpRefused, Reason::Backend);
-                Landing::Unshared
-            }
-        };
-        let is_kept = matches!(landing, Landing::LookAgain);
-        announce(leader.as_ref(), landing);
-        if is_kept && is_whole {
-            forget_parts(&config, self.load.key(), is_ranged, now).await;
+            .with_expires_at(Some(policy.keep_until(rules)));
+        match stamps.is_empty() {
+            true => Ok(entry),
+            false => entry.with_tags(stamps).map_err(|_| Reason::Tags),
         }
     }
 
@@ -250,44 +263,41 @@ impl Commit {
     }
 
     /// The body cannot be stored: it is too large, or there is no room for it.
-    pub(super) fn give_up(self, reason: Reason) {
+    pub(super) fn give_up(&self, reason: Reason) {
         self.not_stored(Event::HttpRefused, reason);
         announce(self.leader.as_ref(), Landing::Unshared);
     }
 
     /// The body broke off. One of those who wait leads.
-    pub(super) fn broken(self) {
+    pub(super) fn broken(&self) {
         retract(self.leader.as_ref());
         self.not_stored(Event::HttpBroken, Reason::Broken);
     }
 
     fn not_stored(&self, event: Event, reason: Reason) {
-        not_stored(&self.config, self.route.as_deref(), event, reason);
+        self.config.cache.count(event);
+        explained(&self.config, self.route.as_deref(), reason);
     }
-}
 
-/// A whole response takes the place of parts. Where a look costs a round trip, only one of a handler that has parts does.
-async fn forget_parts(config: &Config, uri: &Key, is_ranged: bool, now: Timestamp) {
-    let cache = &config.cache;
-    let parts = uri.of_parts();
-    let are_there = match cache.peek(parts.as_key_ref(), now) {
-        Peek::Hit(_) => true,
-        Peek::Miss => false,
-        Peek::Ask => is_ranged,
-    };
-    if are_there {
-        // Counted and logged there; they end by themselves.
-        let _ = cache.observe(cache.backend().delete(&parts).await);
+    /// A whole response takes the place of parts. Where a look costs a round trip, only one of a handler that has parts
+    /// does.
+    async fn forget_parts(&self, now: Timestamp) {
+        let (cache, uri) = (&self.config.cache, self.load.key());
+        let are_there = match cache.peek(uri.of_parts_buf().as_key_ref(), now) {
+            Peek::Hit(_) => true,
+            Peek::Miss => false,
+            Peek::Ask => self.piece.is_some() || accepts_ranges(&self.head.headers),
+        };
+        if are_there {
+            let parts = uri.of_parts();
+            // Counted and logged there; they end by themselves.
+            let _ = cache.observe(cache.backend().delete(&parts).await);
+        }
     }
 }
 
 fn accepts_ranges(headers: &HeaderMap) -> bool {
     tokens(headers, &ACCEPT_RANGES).any(|unit| unit.eq_ignore_ascii_case(b"bytes"))
-}
-
-fn not_stored(config: &Config, route: Option<&str>, event: Event, reason: Reason) {
-    config.cache.count(event);
-    explained(config, route, reason);
 }
 
 /// Takes back what those who wait were told: they look again, and one of them leads.

@@ -16,7 +16,7 @@ use super::{
 use crate::Timestamp;
 
 /// RFC 9110 §7.6.1 and RFC 9111 §3.1: fields between two neighbours, and those for a proxy.
-const HOP_BY_HOP: [HeaderName; 10] = [
+static HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -72,8 +72,11 @@ pub(crate) fn strip_for_store(headers: &mut HeaderMap, directives: &ResponseDire
     {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+    // Few responses have one, and looking at each name costs less than looking for all of these.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
 }
 

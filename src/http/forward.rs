@@ -41,7 +41,7 @@ where
     /// Asks the inner service, conditionally where a stored response has a validator. A `load` that was not begun before
     /// is begun here.
     pub(super) async fn forward(
-        mut self,
+        mut self: Box<Self>,
         why: Reason,
         stale: Option<Stale>,
         leader: Option<Leader<Landing>>,
@@ -58,8 +58,13 @@ where
             None => lookup::begin_unseen(&config, &self.base, &self.patience).await,
         };
         let whole = match self.whole.take() {
-            Some(key) if load.is_given_up() => Some(lookup::begin_unkept(&config, &key).await),
-            Some(key) => Some(lookup::begin_unseen(&config, &key, &self.patience).await),
+            Some(key) if load.is_given_up() => {
+                Some(Box::pin(lookup::begin_unkept(&config, &key)).await)
+            }
+            Some(key) => {
+                let beginning = lookup::begin_unseen(&config, &key, &self.patience);
+                Some(Box::pin(beginning).await)
+            }
             None => None,
         };
         drop(asking);
@@ -100,7 +105,7 @@ where
             }
             Err(_) => CacheTags::default(),
         };
-        let answered = Answered {
+        let mut answered = Answered {
             config,
             asked: self.asked,
             base: self.base,
@@ -120,25 +125,25 @@ where
             tags,
             collected,
         };
-        match result {
+        let response = match result {
+            Ok(response) => response,
             Err(error) => {
                 let stale = answered.stale_for_error(&load, leader.as_ref(), None);
-                stale.await.ok_or(error)
+                return Box::pin(stale).await.ok_or(error);
             }
-            Ok(response) if is_failure(response.status()) => {
-                let status = Some(response.status().as_u16());
-                let stale = answered.stale_for_error(&load, leader.as_ref(), status);
-                match stale.await {
-                    Some(stale) => Ok(stale),
-                    None => Ok(answered.arrived(response, load, leader).await),
-                }
+        };
+        if is_failure(response.status()) {
+            let status = Some(response.status().as_u16());
+            let stale = answered.stale_for_error(&load, leader.as_ref(), status);
+            if let Some(stale) = Box::pin(stale).await {
+                return Ok(stale);
             }
-            Ok(response) if is_validating && response.status() == StatusCode::NOT_MODIFIED => {
-                let (from_304, _) = response.into_parts();
-                Ok(answered.validated(&from_304, load, leader).await)
-            }
-            Ok(response) => Ok(answered.arrived(response, load, leader).await),
         }
+        if is_validating && response.status() == StatusCode::NOT_MODIFIED {
+            let (from_304, _) = response.into_parts();
+            return Ok(Box::pin(answered.validated(&from_304, load, leader)).await);
+        }
+        Ok(answered.arrived(response, load, leader).await)
     }
 
     /// Whether the inner service sees only what is in the key. Shadow mode changes no answer.

@@ -7,11 +7,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Uri, Version, header::HOST, uri::
 use super::policies::{Policies, Policy};
 use crate::key::{KeyBuf, KeyHead};
 
-/// The key of the effective request URI, or `None` where it cannot be told: several `Host` fields, one that is no
-/// authority, or one that is not the URI's.
-///
-/// The authority is the URI's own where it has one, as in absolute form and HTTP/2, else `Host`; lower-cased, and without
-/// the port that its scheme has by default (RFC 9110 §4.2.3).
+/// The key of the effective request URI, or `None` where it cannot be told: see [`Keyed::write_base`].
 pub(super) fn base<'p>(
     head: &KeyHead,
     policies: Option<&'p Policies>,
@@ -19,14 +15,22 @@ pub(super) fn base<'p>(
     host: Host<'_>,
     extensions: &Extensions,
 ) -> Option<Keyed<'p>> {
-    let uri = original_uri(extensions).unwrap_or(uri);
-    if !agrees(uri, host) {
-        return None;
-    }
-    let authority = authority(uri, host)?;
-    let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
-    let scheme = uri.scheme_str();
-    Some(of(head, policies, scheme, authority, path_and_query))
+    let mut keyed = Keyed::empty();
+    let is_told = keyed.write_base(head, policies, uri, host, extensions);
+    is_told.then_some(keyed)
+}
+
+/// The key of a URI in its parts.
+pub(super) fn of<'p>(
+    head: &KeyHead,
+    policies: Option<&'p Policies>,
+    scheme: Option<&str>,
+    authority: &[u8],
+    path_and_query: &str,
+) -> Keyed<'p> {
+    let mut keyed = Keyed::empty();
+    keyed.write(head, policies, scheme, authority, path_and_query);
+    keyed
 }
 
 /// The key of a URI, and the policy of its route.
@@ -35,34 +39,76 @@ pub(super) struct Keyed<'p> {
     pub(super) policy: Option<&'p Arc<Policy>>,
 }
 
-/// The key of a URI in its parts. Every key of a URI is made here, so that whoever invalidates means the same as whoever
-/// stores.
-pub(super) fn of<'p>(
-    head: &KeyHead,
-    policies: Option<&'p Policies>,
-    scheme: Option<&str>,
-    authority: &[u8],
-    path_and_query: &str,
-) -> Keyed<'p> {
-    let scheme = scheme.unwrap_or("http");
-    let mut key = head.start();
-    match scheme {
-        "http" => key.push(b"http://"),
-        _ => {
-            key.push(scheme.as_bytes());
-            key.push(b"://");
+impl<'p> Keyed<'p> {
+    /// A key that is still to be written, in the place where it is to stay.
+    #[inline]
+    pub(super) const fn empty() -> Self {
+        Self {
+            key: KeyBuf::new(),
+            policy: None,
         }
     }
-    key.push_lowercase(without_default_port(scheme, authority));
-    // "http://host?query" and "http://host/?query" are the same (RFC 9110 §4.2.3); "*" is no path (RFC 9112 §3.2.4).
-    if !path_and_query.starts_with(['/', '*']) {
-        key.push(b"/");
+
+    /// Writes the key of the effective request URI; `false` where it cannot be told: several `Host` fields, one that is
+    /// no authority, or one that is not the URI's.
+    ///
+    /// The authority is the URI's own where it has one, as in absolute form and HTTP/2, else `Host`; lower-cased, and
+    /// without the port that its scheme has by default (RFC 9110 §4.2.3).
+    #[inline]
+    pub(super) fn write_base(
+        &mut self,
+        head: &KeyHead,
+        policies: Option<&'p Policies>,
+        uri: &Uri,
+        host: Host<'_>,
+        extensions: &Extensions,
+    ) -> bool {
+        let uri = original_uri(extensions).unwrap_or(uri);
+        let authority = match (uri.authority(), host) {
+            (None, Host::Several) => return false,
+            (None, Host::None) => &b""[..],
+            (None, Host::One(host)) => host.as_bytes(),
+            (Some(_), host) if !agrees(uri, host) => return false,
+            (Some(authority), _) => without_userinfo(authority),
+        };
+        let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+        self.write(head, policies, uri.scheme_str(), authority, path_and_query)
     }
-    let policy = policies.and_then(|policies| push_by_policy(policies, path_and_query, &mut key));
-    if policy.is_none() {
-        key.push(path_and_query.as_bytes());
+
+    /// Writes the key of a URI in its parts; `false` where the authority is none. Every key of a URI is made here, so
+    /// that whoever invalidates means the same as whoever stores.
+    fn write(
+        &mut self,
+        head: &KeyHead,
+        policies: Option<&'p Policies>,
+        scheme: Option<&str>,
+        authority: &[u8],
+        path_and_query: &str,
+    ) -> bool {
+        let key = &mut self.key;
+        key.push(head.encoded());
+        let authority = match scheme {
+            None => {
+                key.push(b"http://");
+                without_port(b":80", authority)
+            }
+            Some(scheme) => {
+                key.push(scheme.as_bytes());
+                key.push(b"://");
+                without_default_port(scheme, authority)
+            }
+        };
+        let is_authority = key.push_by(authority, &LOWERCASE_IN_AUTHORITY);
+        // "http://host?query" and "http://host/?query" are the same (RFC 9110 §4.2.3); "*" is no path (RFC 9112 §3.2.4).
+        if !path_and_query.starts_with(['/', '*']) {
+            key.push(b"/");
+        }
+        self.policy = policies.and_then(|policies| push_by_policy(policies, path_and_query, key));
+        if self.policy.is_none() {
+            key.push(path_and_query.as_bytes());
+        }
+        is_authority
     }
-    Keyed { key, policy }
 }
 
 /// Writes path and query as the policy of the route has them; nothing where there is none.
@@ -166,19 +212,22 @@ pub(super) fn authority<'a>(uri: &'a Uri, host: Host<'a>) -> Option<&'a [u8]> {
 /// A host as it is, unless it has in it what could end an authority: that would let one host name another's URI.
 pub(super) fn host_only(host: &[u8]) -> Option<&[u8]> {
     host.iter()
-        .all(|&byte| IN_AUTHORITY[usize::from(byte)])
+        .all(|&byte| LOWERCASE_IN_AUTHORITY[usize::from(byte)] != 0)
         .then_some(host)
 }
 
-static IN_AUTHORITY: [bool; 256] = {
-    let mut allowed = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        allowed[byte] = (byte as u8).is_ascii_graphic()
-            && !matches!(byte as u8, b'/' | b'?' | b'#' | b'@' | b'\\');
-        byte += 1;
+/// The bytes of an authority in lower case; zero for those that an authority does not have.
+static LOWERCASE_IN_AUTHORITY: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
+        if byte.is_ascii_graphic() && !matches!(byte, b'/' | b'?' | b'#' | b'@' | b'\\') {
+            table[at] = byte.to_ascii_lowercase();
+        }
+        at += 1;
     }
-    allowed
+    table
 };
 
 /// The URI that the client asked for: inside nested routers axum keeps it, and the request's own lacks the prefix.
@@ -200,7 +249,10 @@ fn without_userinfo(authority: &Authority) -> &[u8] {
 }
 
 pub(super) fn without_default_port<'a>(scheme: &str, authority: &'a [u8]) -> &'a [u8] {
-    let port: &[u8] = if scheme == "https" { b":443" } else { b":80" };
+    without_port(if scheme == "https" { b":443" } else { b":80" }, authority)
+}
+
+fn without_port<'a>(port: &[u8], authority: &'a [u8]) -> &'a [u8] {
     authority
         .strip_suffix(port)
         .or(authority.strip_suffix(b":"))

@@ -89,7 +89,7 @@ pub(super) async fn begin(
     };
     let looked = match looked {
         Looked::Ask => match lease(config, &mut load, patience).await {
-            Some(found) => follow(config, found, request, patience).await,
+            Some(found) => Box::pin(follow(config, found, request, patience)).await,
             None => Looked::Unreachable,
         },
         looked => {
@@ -139,7 +139,7 @@ async fn lease(
 /// backend that is shared it costs a question, beside the one for the response, so a layer asks from the first response
 /// on that had tags; that one is not stored.
 pub(super) async fn see_tags(config: &Config) -> Option<Seen> {
-    if config.cache.capabilities().shared && !config.has_tags.load(Ordering::Relaxed) {
+    if !config.has_tags.load(Ordering::Relaxed) && config.cache.capabilities().shared {
         return None;
     }
     config.cache.see_tags().await
@@ -187,7 +187,7 @@ pub(super) async fn look(
     patience: &Patience,
 ) -> Looked {
     match peek(config, base.as_key_ref(), request, now) {
-        Looked::Ask => fetch(config, base, request, patience).await,
+        Looked::Ask => Box::pin(fetch(config, base, request, patience)).await,
         looked => own(config, looked, request),
     }
 }

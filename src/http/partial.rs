@@ -30,7 +30,7 @@ where
     /// Answers from stored parts, or asks the inner service for the ranges as the client did; `why` is why no whole
     /// response answers.
     pub(super) async fn run_part(
-        mut self,
+        mut self: Box<Self>,
         why: Reason,
     ) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();

@@ -1,5 +1,7 @@
 //! Whether and where a response is stored.
 
+mod choosing;
+
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -23,7 +25,6 @@ use super::{
     fields,
     freshness::{ResponsePolicy, Times},
     layer::Config,
-    lookup,
     patience::Patience,
     policies::{KeyedBy, Policy},
     policy::assess,
@@ -32,12 +33,10 @@ use super::{
     stored::{MAX_FIELDS, StoredHead, StoredResponse, judged},
     strict,
     tags::CacheTags,
-    variants::{self, Id, Selector, Variant, VariantRecord},
-    vary::Vary,
     work::Stale,
 };
 use crate::{
-    CodecId, Entry, Key, PutMode, Reason, TagStamp, Timestamp,
+    Key, Reason, TagStamp,
     cache::{Collected, Joined, Leader, Load, Tags},
 };
 
@@ -122,9 +121,6 @@ fn says_nothing_of_the_uri(status: StatusCode) -> bool {
     status == StatusCode::BAD_REQUEST || is_about_one_request(status) && !is_about_it
 }
 
-/// How often a record of variants is tried to be changed while others change it too.
-const ATTEMPTS: usize = 4;
-
 impl Offer<'_> {
     /// Prepares for storing the response with this body. Those who wait for it learn now if it is not for them.
     pub(super) async fn place_body(
@@ -132,7 +128,7 @@ impl Offer<'_> {
         size: SizeHint,
         load: Load,
         leader: Option<Leader<Landing>>,
-    ) -> Result<(Commit, Option<u64>), Refused> {
+    ) -> Result<(Box<Commit>, Option<u64>), Refused> {
         let declared = self.headers.get(CONTENT_LENGTH).map(|value| value.to_str());
         let declared = declared.and_then(|value| value.ok()?.parse::<u64>().ok());
         let expected = declared.or(size.exact());
@@ -153,8 +149,7 @@ impl Offer<'_> {
             let refused = Refused::once(Reason::InFlight);
             return Err(self.release(refused, leader.as_ref()));
         }
-        let mut commit = self.place(load, leader).await?;
-        commit.reserved = reserved;
+        let commit = self.place_reserved(reserved, load, leader).await?;
         Ok((commit, expected))
     }
 
@@ -169,7 +164,7 @@ impl Offer<'_> {
         piece: Piece,
         load: Load,
         leader: Option<Leader<Landing>>,
-    ) -> Result<(Commit, Option<u64>), Refused> {
+    ) -> Result<(Box<Commit>, Option<u64>), Refused> {
         let len = piece.len();
         let reason = match len > self.config.max_body {
             true => Some(Reason::TooLarge),
@@ -180,9 +175,9 @@ impl Offer<'_> {
         }
         // Nobody waits for a part, and nobody reads it with its client.
         announce(leader.as_ref(), Landing::Unshared);
-        let commit = self.place(load, None).await?;
-        let piece = Some(Box::new(piece));
-        Ok((Commit { piece, ..commit }, Some(len)))
+        let mut commit = self.place(load, None).await?;
+        commit.piece = Some(Box::new(piece));
+        Ok((commit, Some(len)))
     }
 
     /// The status that decides whether the response is stored. A 206 is a response of its own only among parts.
@@ -198,85 +193,53 @@ impl Offer<'_> {
         &self,
         load: Load,
         leader: Option<Leader<Landing>>,
-    ) -> Result<Commit, Refused> {
-        if let Some(reason) = self.refusal {
-            let lasts = Lasts::of(reason, self.status);
-            return Err(self.release(Refused { reason, lasts }, leader.as_ref()));
-        }
-        let rules = &self.config.rules;
-        let directives = ResponseDirectives::read(self.headers, &rules.targets);
-        let (facts, headers, times) = (&self.facts, self.headers, self.times);
-        let assessed = assess(
-            self.method,
-            facts,
-            self.judged(),
-            headers,
-            &directives,
-            times,
-            rules,
-        );
-        let assessed = match self.varies_by_undeclared() {
-            true => assessed.and(Err(Reason::UndeclaredVary)),
-            false => assessed,
-        };
-        let assessed = assessed.and_then(|policy| Ok((policy, self.tags()?)));
-        let (policy, tags) = assessed.map_err(|reason| {
+    ) -> Result<Box<Commit>, Refused> {
+        self.place_reserved(self.reserve(), load, leader).await
+    }
+
+    async fn place_reserved(
+        &self,
+        reserved: Arc<Reserved>,
+        load: Load,
+        leader: Option<Leader<Landing>>,
+    ) -> Result<Box<Commit>, Refused> {
+        let directives = ResponseDirectives::read(self.headers, &self.config.rules.targets);
+        let (policy, tags) = self.judge(&directives).map_err(|reason| {
             let refused = Refused {
                 reason,
                 lasts: Lasts::of(reason, self.status),
             };
             self.release(refused, leader.as_ref())
         })?;
-        let keep_until = policy.keep_until(rules);
-        let asking = leader.as_ref().map(|leader| leader.ask());
-        let chosen = {
-            let choosing = pin!(self.choose(&load, keep_until));
-            self.patience.wait_for_all(choosing).await
-        };
-        drop(asking);
-        let chosen = chosen.unwrap_or(Err(Refused::BACKEND));
-        let (key, variant) = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;
-        let is_reusable = times.response < policy.fresh_until() && !policy.must_be_validated();
-        let (leader, before) = match leader {
-            Some(leader) if !is_reusable => {
-                leader.announce(Landing::Unshared);
-                (None, None)
+        let chosen = match self.choose_at_once(&load) {
+            Some(chosen) => chosen,
+            None => {
+                let asking = leader.as_ref().map(|leader| leader.ask());
+                let keep_until = policy.keep_until(&self.config.rules);
+                let chosen = Box::pin(async {
+                    let choosing = pin!(self.choose(&load, keep_until));
+                    self.patience.wait_for_all(choosing).await
+                });
+                let chosen = chosen.await;
+                drop(asking);
+                chosen.unwrap_or(Err(Refused::BACKEND))
             }
-            // Who asks from now on looks for the variant, and waits for that.
-            Some(leader) if variant.is_some() && *leader.key() != key => {
-                let joined = self.config.cache.shared().response_flights.join(&key);
-                match joined {
-                    Joined::Leader(of_variant) => (Some(of_variant), Some(leader)),
-                    Joined::Follower(_) => (None, Some(leader)),
-                }
-            }
-            leader => (leader, None),
         };
-        match is_reusable {
-            true => self.config.unshared.remove(self.base),
-            false => self
-                .config
-                .unshared
-                .insert(self.base, false, times.response),
-        }
-        let config = self.config.clone();
-        let purged = variant.as_ref().and_then(|(variant, _)| variant.purged);
-        let head = StoredHead {
-            purged,
-            ..self.head(&directives)
-        };
+        let place = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;
+        let (key, variant) = place;
+        let (leader, before) = self.lead_on(&policy, leader, &key, variant.is_some());
+        let mut head = self.head(&directives);
+        head.purged = variant.as_ref().and_then(|(variant, _)| variant.purged);
         let on_variant = variant
             .as_ref()
             .map(|(variant, _)| self.on_variant(variant.id));
-        let private = [directives.private_fields, directives.no_cache_fields].concat();
-        let collected = self.collected.cloned();
-        Ok(Commit {
-            config,
+        Ok(Box::new(Commit {
+            config: self.config.clone(),
             key,
-            head,
+            head: Arc::new(head),
             policy,
             tags,
-            collected,
+            collected: self.collected.cloned(),
             load,
             on_variant,
             piece: None,
@@ -284,10 +247,62 @@ impl Offer<'_> {
             route: self.route.cloned(),
             before,
             variant,
-            trailer: headers.get(TRAILER).cloned(),
-            private,
-            reserved: self.reserve(),
-        })
+            trailer: self.headers.get(TRAILER).cloned(),
+            private: [directives.private_fields, directives.no_cache_fields].concat(),
+            reserved,
+        }))
+    }
+
+    /// Whether the response is stored, by what is known without asking: for how long, and with which tags.
+    fn judge(&self, directives: &ResponseDirectives) -> Result<(ResponsePolicy, Tags), Reason> {
+        if let Some(reason) = self.refusal {
+            return Err(reason);
+        }
+        let policy = assess(
+            self.method,
+            &self.facts,
+            self.judged(),
+            self.headers,
+            directives,
+            self.times,
+            &self.config.rules,
+        )?;
+        if self.varies_by_undeclared() {
+            return Err(Reason::UndeclaredVary);
+        }
+        Ok((policy, self.tags()?))
+    }
+
+    /// What becomes of the flight now that the place is known: who leads for those who ask from now on, and who led
+    /// before.
+    fn lead_on(
+        &self,
+        policy: &ResponsePolicy,
+        leader: Option<Leader<Landing>>,
+        key: &Key,
+        is_variant: bool,
+    ) -> (Option<Leader<Landing>>, Option<Leader<Landing>>) {
+        let (unshared, received) = (&self.config.unshared, self.times.response);
+        let is_reusable = received < policy.fresh_until() && !policy.must_be_validated();
+        match is_reusable {
+            true => unshared.remove(self.base),
+            false => unshared.insert(self.base, false, received),
+        }
+        match leader {
+            Some(leader) if !is_reusable => {
+                leader.announce(Landing::Unshared);
+                (None, None)
+            }
+            // Who asks from now on looks for the variant, and waits for that.
+            Some(leader) if is_variant && leader.key() != key => {
+                let joined = self.config.cache.shared().response_flights.join(key);
+                match joined {
+                    Joined::Leader(of_variant) => (Some(of_variant), Some(leader)),
+                    Joined::Follower(_) => (None, Some(leader)),
+                }
+            }
+            leader => (leader, None),
+        }
     }
 
     /// The tags to look up the ids of.
@@ -313,19 +328,6 @@ impl Offer<'_> {
         strict::varies_by_undeclared(&fields, self.policy.map(|policy| &policy.parts))
     }
 
-    /// The condition to store a variant under. It hangs on the record under the URI's key and ends with it; where others
-    /// store too, one that they have stored meanwhile is as good.
-    fn on_variant(&self, id: Id) -> PutMode {
-        let seen = self
-            .stale
-            .filter(|(_, stale)| stale.is_some_and(|stale| stale.id == id));
-        match seen {
-            _ if !self.config.cache.capabilities().leases => PutMode::Always,
-            Some((entry, _)) => PutMode::IfVersion(entry.version()),
-            None => PutMode::IfAbsent,
-        }
-    }
-
     /// The response as it is stored, for an answer made from it at once.
     pub(super) fn stored(&self, body: Bytes, trailers: HeaderMap) -> StoredResponse {
         let (facts, headers, rules) = (&self.facts, self.headers, &self.config.rules);
@@ -340,7 +342,7 @@ impl Offer<'_> {
         );
         let mut head = self.head(&directives);
         head.make_etag(std::slice::from_ref(&body), rules);
-        StoredResponse::new(head, body, trailers, policy, rules)
+        StoredResponse::new(Arc::new(head), body, trailers, policy, rules)
     }
 
     /// The head as it is stored.
@@ -367,123 +369,5 @@ impl Offer<'_> {
         };
         announce(leader, landing);
         refused
-    }
-
-    /// The key to store under, and which variant that is.
-    async fn choose(
-        &self,
-        load: &Load,
-        keep_until: Timestamp,
-    ) -> Result<(Key, Option<(Variant, VariantRecord)>), Refused> {
-        if load.is_given_up() {
-            return Err(Refused::BACKEND);
-        }
-        let fields = match Vary::parse(self.headers) {
-            Vary::Fields(fields) => fields,
-            Vary::None | Vary::Star => Vec::new(),
-        };
-        #[cfg(feature = "compression")]
-        let fields = precompress::selecting(self.config, fields);
-        let seen = load.held().map(|held| held.entry.as_ref());
-        let is_plain = |entry: &Entry| entry.codec() != CodecId::VARIANTS;
-        let by_uri = fields.is_empty() && self.keyed.selection.is_none();
-        if by_uri && seen.is_some_and(|seen| seen.is_none_or(is_plain)) {
-            // Should somebody put a record there meanwhile, the lease is over.
-            return Ok((self.base.clone(), None));
-        }
-        for _ in 0..ATTEMPTS {
-            let (there, mode) = self.look(load).await?;
-            let record = there
-                .as_ref()
-                .and_then(|entry| lookup::record(self.config, entry))
-                // The variants of another policy are not added to.
-                .filter(|record| record.is_for(self.keyed));
-            let record = match record {
-                None if by_uri => return Ok((self.base.clone(), None)),
-                None => VariantRecord::new(fields.clone(), self.keyed.fingerprint),
-                Some(record) => record.widened(&fields).unwrap_or_else(|| record.clone()),
-            };
-            if let Some(variant) = self.note(record.clone(), there, mode, keep_until).await? {
-                let key = lookup::variant_key(self.config, &variant.id);
-                return Ok((key, Some((variant, record))));
-            }
-        }
-        Err(Refused::once(Reason::Contention))
-    }
-
-    fn max_variants(&self) -> usize {
-        let of_layer = self.config.max_variants;
-        let policy = self.policy;
-        policy.map_or(of_layer, |policy| policy.max_variants(of_layer))
-    }
-
-    /// What is under the URI's key now, and the condition to replace it under.
-    async fn look(&self, load: &Load) -> Result<(Option<Entry>, PutMode), Refused> {
-        let cache = &self.config.cache;
-        let Some(held) = load.held() else {
-            let there = match cache.fetch(self.base).await {
-                Err(error) if error.is_outage() => return Err(Refused::BACKEND),
-                there => there.ok().flatten(),
-            };
-            let mode = match &there {
-                _ if !cache.capabilities().versions => PutMode::Always,
-                Some(entry) => PutMode::IfVersion(entry.version()),
-                None => PutMode::IfAbsent,
-            };
-            return Ok((there, mode));
-        };
-        let leased = cache.observe(cache.backend().get_leased(self.base).await);
-        let leased = leased.map_err(|_| Refused::BACKEND)?;
-        // An invalidation ends a record, and the next one has another mark.
-        let record =
-            |entry: &Option<Entry>| Some(lookup::record(self.config, entry.as_ref()?)?.mark());
-        let (before, now) = (record(&held.entry), record(&leased.entry));
-        if leased.lease != held.lease && (before.is_none() || before != now) {
-            return Err(Refused::LATE);
-        }
-        Ok((leased.entry, PutMode::IfUnchanged(leased.lease)))
-    }
-
-    /// Notes this response's variant in the record; `None` when somebody else changed the record meanwhile.
-    async fn note(
-        &self,
-        mut record: VariantRecord,
-        there: Option<Entry>,
-        mode: PutMode,
-        keep_until: Timestamp,
-    ) -> Result<Option<Variant>, Refused> {
-        let cache = &self.config.cache;
-        let selector = Selector {
-            headers: self.client,
-            keyed: self.keyed,
-        };
-        let variant = record
-            .choose(cache, selector)
-            .ok_or(Refused {
-                reason: Reason::VaryBySecret,
-                lasts: Lasts::ForAll,
-            })?
-            .variant;
-        let outlived = record.note(variant.id, self.max_variants());
-        let ends = there.as_ref().and_then(Entry::expires_at);
-        if outlived.is_none() && ends.is_some_and(|ends| ends >= keep_until) {
-            return Ok(Some(variant));
-        }
-        let payload = record.encode();
-        let weight = record.weight();
-        let entry = Entry::new(CodecId::VARIANTS, payload, self.times.response)
-            .with_decoded(Arc::new(record), weight)
-            .with_expires_at(ends.max(Some(keep_until)));
-        let kept = cache.observe(cache.put_beside_ended(self.base, entry, mode).await);
-        let is_kept = kept.map_err(|_| Refused::BACKEND)?;
-        if !is_kept {
-            return Ok(None);
-        }
-        if let Some(outlived) = outlived.filter(|outlived| !outlived.is_empty()) {
-            let keys = variants::keys(cache.responses(), &outlived);
-            // What cannot be deleted ends by itself, and nothing leads to it any more.
-            let _ = cache.observe(cache.backend().delete_many(&keys).await);
-        }
-        Ok(Some(variant))
     }
 }

@@ -65,26 +65,20 @@ impl Precompress {
     }
 
     /// Takes the wish for a coding out of a request, so that the handler answers with the bytes as they are.
-    pub(super) fn take_wish<B>(
-        &self,
-        mut request: Request<B>,
-        mut asked: Asked,
-    ) -> (Request<B>, Asked) {
+    pub(super) fn take_wish<B>(&self, request: &mut Request<B>, asked: &mut Asked) {
         if self.is_on() {
             let has_range = request.headers().contains_key(RANGE);
             asked.coding = negotiate(&self.0, request.headers()).filter(|_| !has_range);
             request.headers_mut().remove(ACCEPT_ENCODING);
         }
-        (request, asked)
     }
 
     /// Lets the handler be asked by the entity tags that it knows: what may not be changed otherwise than on a condition
     /// is its own business (RFC 9110 §13.1.1).
-    pub(super) fn restore_tags<B>(&self, mut request: Request<B>) -> Request<B> {
+    pub(super) fn restore_tags<B>(&self, request: &mut Request<B>) {
         if self.is_on() && request.headers().contains_key(IF_MATCH) {
             restore_tags(&self.0, request.headers_mut(), &IF_MATCH);
         }
-        request
     }
 }
 
@@ -260,7 +254,7 @@ fn encode(
     let mut head = StoredHead {
         headers,
         made_etag: None,
-        ..stored.head.clone()
+        ..StoredHead::clone(&stored.head)
     };
     head.make_etag(std::slice::from_ref(&body), rules);
     let trailers = stored.trailers().cloned().unwrap_or_default();
@@ -268,6 +262,6 @@ fn encode(
     let body = payload.slice(body_at..);
     Some((
         payload,
-        StoredResponse::new(head, body, trailers, stored.policy, rules),
+        StoredResponse::new(Arc::new(head), body, trailers, stored.policy, rules),
     ))
 }

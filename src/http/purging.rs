@@ -3,7 +3,7 @@
 mod method;
 mod options;
 
-use std::slice;
+use std::{slice, sync::Arc};
 
 use bytes::Bytes;
 use http::Uri;
@@ -247,7 +247,7 @@ fn made_stale(entry: &Entry, now: Timestamp) -> Option<Entry> {
     }
     // What the layer's rules change about a response is not in the store.
     let mut stored = StoredResponse::decode(entry.payload(), &Rules::default()).ok()?;
-    stored.head.purged.get_or_insert(now);
+    Arc::make_mut(&mut stored.head).purged.get_or_insert(now);
     let trailers = stored.trailers().cloned().unwrap_or_default();
     let (payload, _) = stored.head.encode(slice::from_ref(&stored.body), &trailers);
     same(payload, stored.weight())

@@ -95,14 +95,14 @@ impl<S> CacheService<S> {
         B: Body + Send + 'static,
         R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
+        let mut request = request;
         #[cfg(feature = "compression")]
-        let request = self.config.precompress.restore_tags(request);
+        self.config.precompress.restore_tags(&mut request);
         let is_head = request.method() == Method::HEAD;
         if !is_head && request.method() != Method::GET {
             return self.call_other(request);
         }
         let config = &self.config;
-        let mut request = request;
         if !config.languages.is_empty() {
             config.languages.settle(request.headers_mut());
         }
@@ -115,10 +115,12 @@ impl<S> CacheService<S> {
         }
         let head = config.cache.responses();
         let policies = config.policies.as_ref();
-        let base = key::base(head, policies, request.uri(), host, request.extensions());
-        let Some(Keyed { key: base, policy }) = base else {
+        let (uri, extensions) = (request.uri(), request.extensions());
+        let mut base = Keyed::empty();
+        if !base.write_base(head, policies, uri, host, extensions) {
             return self.pass(request, Reason::Host);
-        };
+        }
+        let Keyed { key: base, policy } = &base;
         let mut met = None;
         if let Some(policy) = policy {
             if Inside::is_same(request.extensions(), &config.cache) {
@@ -142,7 +144,7 @@ impl<S> CacheService<S> {
             return ResponseFuture::work(work.shadow(shadow));
         }
         #[cfg(feature = "compression")]
-        let (request, asked) = config.precompress.take_wish(request, asked);
+        config.precompress.take_wish(&mut request, &mut asked);
         let now = Timestamp::now();
         let keyed = met.as_ref().map_or(&UNKEYED, |met| &met.keyed);
         let headers = request.headers();
@@ -199,12 +201,12 @@ impl<S> CacheService<S> {
         mut asked: Asked,
         base: Key,
         met: Option<Met>,
-    ) -> Work<S, B>
+    ) -> Box<Work<S, B>>
     where
         S: Clone,
     {
         asked.is_ambiguous = is_ambiguous(&request);
-        Work {
+        Box::new(Work {
             config: self.config.clone(),
             inner: self.inner.clone(),
             request,
@@ -213,7 +215,7 @@ impl<S> CacheService<S> {
             whole: None,
             met,
             patience: Patience::new(self.config.cache.backend_timeout()),
-        }
+        })
     }
 
     /// Methods other than GET and HEAD.

@@ -39,7 +39,7 @@ where
 {
     /// Answers with what the inner service says, stores as ever, and compares where the store would have answered.
     pub(super) async fn shadow(
-        mut self,
+        mut self: Box<Self>,
         shadow: Shadow,
     ) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();
@@ -71,7 +71,7 @@ where
 
     /// Asks the inner service with the request as it came, and stores nothing, because something is stored.
     async fn pass_shadowed(
-        mut self,
+        mut self: Box<Self>,
         shadow: Shadow,
         route: Arc<str>,
         entry: &Entry,

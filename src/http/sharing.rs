@@ -22,7 +22,7 @@ use crate::{
 
 /// The head of a response that is being stored, and its body as it comes.
 pub(super) struct Sharing {
-    head: StoredHead,
+    head: Arc<StoredHead>,
     policy: ResponsePolicy,
     /// The length of the body, where it is known.
     len: Option<u64>,

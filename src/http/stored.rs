@@ -28,6 +28,9 @@ use crate::{Error, ErrorKind, Result, Timestamp};
 /// A response with more lines than this is not stored: header maps have a limit, and adding beyond it panics.
 pub(super) const MAX_FIELDS: usize = 8192;
 
+/// As many fields come on top of those that a response is stored with, at most.
+const MOST_ADDED: usize = 6;
+
 const FORMAT: u8 = 1;
 /// With trailers, between the headers and the body. A reader that does not know them takes it for damage, and not for a
 /// body that begins with them.
@@ -60,7 +63,7 @@ pub(super) struct StoredHead {
 /// A stored response.
 #[derive(Debug)]
 pub(super) struct StoredResponse {
-    pub(super) head: StoredHead,
+    pub(super) head: Arc<StoredHead>,
     /// The headers of an answer: a slot for `Age`, and one for `Cache-Status` unless an upstream cache has told something
     /// in that field, are there to be overwritten, because inserting a field may grow the map.
     answer: HeaderMap,
@@ -132,13 +135,15 @@ impl StoredHead {
         (bytes.freeze(), body_at)
     }
 
-    /// Gives the response a strong tag if it has none and may have one (RFC 9110 §8.8.1): other bytes, or the same ones to
-    /// be read in another way, have another tag.
+    /// Whether the response has no tag and may be given one.
+    pub(super) fn wants_etag(&self, rules: &Rules) -> bool {
+        rules.generate_etags && self.status == StatusCode::OK && !self.headers.contains_key(ETAG)
+    }
+
+    /// Gives the response a strong tag if it [wants](Self::wants_etag) one (RFC 9110 §8.8.1): other bytes, or the same ones
+    /// to be read in another way, have another tag.
     pub(super) fn make_etag(&mut self, body: &[Bytes], rules: &Rules) {
-        let is_made = rules.generate_etags
-            && self.status == StatusCode::OK
-            && !self.headers.contains_key(ETAG);
-        if !is_made {
+        if !self.wants_etag(rules) {
             return;
         }
         let mut hasher = blake3::Hasher::new();
@@ -258,7 +263,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 impl StoredResponse {
     /// A response with the policy that was read from its head.
     pub(super) fn new(
-        head: StoredHead,
+        head: Arc<StoredHead>,
         body: Bytes,
         trailers: HeaderMap,
         policy: ResponsePolicy,
@@ -282,13 +287,17 @@ impl StoredResponse {
 
     /// A response whose body is still to come: of this length where that is known, and with these trailers announced.
     pub(super) fn begun(
-        head: StoredHead,
+        head: Arc<StoredHead>,
         policy: ResponsePolicy,
         len: Option<u64>,
         trailer: Option<HeaderValue>,
         rules: &Rules,
     ) -> Self {
-        let mut answer = head.headers.clone();
+        // With room for what is added: to clone the map and enlarge it costs more than to make it.
+        let mut answer = HeaderMap::with_capacity(head.headers.len() + MOST_ADDED);
+        for (name, value) in &head.headers {
+            answer.append(name, value.clone());
+        }
         rules.targets.hide(&mut answer);
         answer.insert(AGE, HeaderValue::from_static("0"));
         if !answer.contains_key(DATE) {
@@ -424,7 +433,7 @@ impl StoredResponse {
         let status = judged(head.status);
         let policy = ResponsePolicy::new(facts, status, headers, &directives, head.times, rules);
         let body = payload.slice(body_at..);
-        let mut stored = Self::new(head, body, trailers, policy, rules);
+        let mut stored = Self::new(Arc::new(head), body, trailers, policy, rules);
         if rules.pass_tags.is_none() {
             // Another layer may have passed them on.
             tags::strip(&mut stored.answer);
@@ -450,6 +459,6 @@ impl StoredResponse {
         };
         let trailers = self.trailers().map_or(0, |own| map(own) + text(own));
         let head = map(&self.head.headers) + 3 * map(&self.answer) + 2 * text(&self.answer);
-        size_of::<Self>() + head + trailers
+        size_of::<Self>() + size_of::<StoredHead>() + head + trailers
     }
 }

@@ -240,7 +240,7 @@ async fn keep_for_get(
     client: &HeaderMap,
     answer: Answer<'_>,
     load: Load,
-) -> Result<(Commit, Option<u64>), Refused> {
+) -> Result<(Box<Commit>, Option<u64>), Refused> {
     let base = origin.own_key(config);
     let (asked, _) = Asked::read(false, client);
     let handler = answer.parts.extensions.get();

@@ -106,7 +106,13 @@ where
     B: Send + 'static,
     R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    pub(super) async fn run(self, mut looked: Looked) -> Result<Response<CacheBody<R>>, S::Error> {
+    ///
+    /// What a request needs for the length of a question only, and what few requests need, is boxed here and further in:
+    /// the room for all of it would be carried around by everybody.
+    pub(super) async fn run(
+        self: Box<Self>,
+        mut looked: Looked,
+    ) -> Result<Response<CacheBody<R>>, S::Error> {
         let config = self.config.clone();
         let flights = config.cache.shared().response_flights.clone();
         let deadline = Instant::now() + config.follower_wait;
@@ -114,18 +120,24 @@ where
         loop {
             if let Looked::Ask = looked {
                 let selector = self.selector();
-                looked = lookup::fetch(&config, &self.base, selector, &self.patience).await;
+                let fetching = lookup::fetch(&config, &self.base, selector, &self.patience);
+                looked = Box::pin(fetching).await;
             }
             if let Looked::Unreachable = looked {
-                return self.forward_unkept().await;
+                return Box::pin(self.forward_unkept()).await;
             }
             let now = Timestamp::now();
             let why = match self.weigh(&looked, now, !waited.is_empty()) {
                 Weighed::Answer(decision, telling) => {
                     self.count(decision);
                     #[cfg(feature = "compression")]
-                    let looked =
-                        precompress::find(&config, &self.asked, &self.patience, looked, now).await;
+                    let looked = match self.asked.coding {
+                        None => looked,
+                        Some(_) => {
+                            let (asked, patience) = (&self.asked, &self.patience);
+                            Box::pin(precompress::find(&config, asked, patience, looked, now)).await
+                        }
+                    };
                     return Ok(self.answer(&looked, now, telling));
                 }
                 Weighed::AnswerAndRevalidate(telling) => {
@@ -145,7 +157,7 @@ where
             };
             let is_about_a_part = self.is_about_a_part(&looked);
             if is_about_a_part && self.asked.range == RangeField::Bytes {
-                return self.run_part(why).await;
+                return Box::pin(self.run_part(why)).await;
             }
             if self.asked.directives.only_if_cached {
                 return Ok(answer::only_if_cached(&config));
@@ -189,7 +201,7 @@ where
                 selector: self.selector(),
                 patience: &self.patience,
             };
-            match following.follow(follower, &key, deadline).await {
+            match Box::pin(following.follow(follower, &key, deadline)).await {
                 Followed::Answer(mut response) => {
                     self.count(Decision::Collapsed);
                     self.mark_hit(&mut response);
@@ -212,7 +224,7 @@ where
                 }
                 Followed::Failed(gate) => {
                     // Held until the inner service has answered: a few at a time.
-                    let permit = timeout_at(deadline, gate.acquire_owned()).await;
+                    let permit = Box::pin(timeout_at(deadline, gate.acquire_owned())).await;
                     let (selector, patience) = (self.selector(), &self.patience);
                     let again = lookup::look(&config, &self.base, selector, now, patience).await;
                     if let Weighed::Forward(..) = self.weigh(&again, now, true) {
@@ -234,7 +246,7 @@ where
 
     /// Asks the inner service while the backend is out of reach. Nothing is stored, and so there is nothing that others
     /// could wait for.
-    async fn forward_unkept(self) -> Result<Response<CacheBody<R>>, S::Error> {
+    async fn forward_unkept(self: Box<Self>) -> Result<Response<CacheBody<R>>, S::Error> {
         if self.asked.directives.only_if_cached {
             return Ok(answer::only_if_cached(&self.config));
         }
@@ -389,7 +401,7 @@ where
     }
 
     /// Revalidates in a task of its own, with this very request, unless somebody does so already.
-    pub(super) fn revalidate_behind(self, looked: Looked) {
+    pub(super) fn revalidate_behind(self: Box<Self>, looked: Looked) {
         let key = self.flight_key(&looked);
         let flights = &self.config.cache.shared().response_flights;
         let (Joined::Leader(leader), Ok(runtime)) = (flights.join(&key), Handle::try_current())
@@ -406,7 +418,7 @@ where
     }
 
     async fn background(
-        mut self,
+        mut self: Box<Self>,
         stale: Option<Stale>,
         leader: Leader<Landing>,
     ) -> Result<Response<CacheBody<R>>, S::Error> {

@@ -35,6 +35,8 @@ type MokaCache = moka::sync::Cache<Key, Entry, RandomState>;
 pub(super) struct Engine {
     cache: Cache,
     weigh: Weigh,
+    /// The weight of the heaviest entry that can be held.
+    max_weight: u64,
     hasher: RandomState,
 }
 
@@ -84,6 +86,7 @@ impl Engine {
             MemoryPolicy::Lru => Cache::Moka(moka(max_bytes, weigh, hasher.clone(), true)),
         };
         Self {
+            max_weight: max_weight(&cache),
             cache,
             weigh,
             hasher,
@@ -103,22 +106,12 @@ impl Engine {
 
     /// Whether an entry of this size can be held at all.
     pub(super) fn fits(&self, key: &Key, entry: &Entry) -> bool {
-        self.weigh.of(key, entry) <= self.max_weight()
-    }
-
-    fn max_weight(&self) -> u64 {
-        match &self.cache {
-            Cache::Quick(cache) => hot(cache.shard_capacity()),
-            Cache::Moka(cache) => {
-                let capacity = cache.policy().max_capacity().unwrap_or(u64::MAX);
-                capacity.min(u64::from(u32::MAX))
-            }
-        }
+        self.weigh.of(key, entry) <= self.max_weight
     }
 
     /// The largest payload that is sure to fit, with a decoded form of the same size beside it.
     pub(super) fn max_payload_len(&self) -> usize {
-        let weight = usize::try_from(self.max_weight()).unwrap_or(usize::MAX);
+        let weight = usize::try_from(self.max_weight).unwrap_or(usize::MAX);
         weight.saturating_sub(SLOT + KEY + Entry::BOOKKEEPING) / 2
     }
 
@@ -213,6 +206,16 @@ impl Engine {
                 cache.run_pending_tasks();
                 Usage::new(cache.entry_count(), cache.weighted_size())
             }
+        }
+    }
+}
+
+fn max_weight(cache: &Cache) -> u64 {
+    match cache {
+        Cache::Quick(cache) => hot(cache.shard_capacity()),
+        Cache::Moka(cache) => {
+            let capacity = cache.policy().max_capacity().unwrap_or(u64::MAX);
+            capacity.min(u64::from(u32::MAX))
         }
     }
 }

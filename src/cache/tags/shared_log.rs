@@ -100,12 +100,16 @@ impl Cache {
     /// Looks which tags were invalidated last, for a load that begins and whose tags will be known when it ends.
     /// `None` where that cannot be found out; what is loaded is not stored then, if it has tags.
     pub(crate) async fn see_tags(&self) -> Option<Seen> {
-        if !self.capabilities().shared {
-            return Some(Seen {
+        match self.capabilities().shared {
+            true => Box::pin(self.see_shared_log()).await,
+            false => Some(Seen {
                 nonce: 0,
                 sequence: 0,
-            });
+            }),
         }
+    }
+
+    async fn see_shared_log(&self) -> Option<Seen> {
         let key = self.log_key();
         for attempt in 0..ATTEMPTS {
             if let Some(log) = self

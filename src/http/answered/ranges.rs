@@ -69,7 +69,7 @@ impl Answered {
         (piece, mut headers, said, refusal): (Piece, HeaderMap, Said, Option<Reason>),
         load: Load,
         leader: Option<Leader<Landing>>,
-    ) -> Result<(Commit, Option<u64>), Refused> {
+    ) -> Result<(Box<Commit>, Option<u64>), Refused> {
         let stale = self.stale.clone().filter(|_| piece.is_joined());
         let was_made_of = stale.as_ref().map_or(&[][..], |(entry, _)| entry.tags());
         self.write_tags(was_made_of, &mut headers);

@@ -58,12 +58,18 @@ impl Targets {
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<ResponseDirectives> {
         let cdn = self.cdn.then_some(&CDN_CACHE_CONTROL);
         let mut names = self.own.iter().chain(cdn);
+        // Most responses have none, and looking at each name costs less than looking for these two.
+        if !headers.keys().any(is_targeted) {
+            return None;
+        }
         names.find_map(|name| read(headers, name))
     }
 
     /// Takes out what is for this cache alone.
     pub(crate) fn hide(&self, headers: &mut HeaderMap) {
-        if let Some(own) = &self.own {
+        if let Some(own) = &self.own
+            && headers.keys().any(|name| name == own)
+        {
             headers.remove(own);
         }
     }

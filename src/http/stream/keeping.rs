@@ -10,7 +10,7 @@ use crate::{
 
 /// A body that is to be stored when it has come whole.
 pub(in crate::http) struct Keeping {
-    commit: Commit,
+    commit: Box<Commit>,
     limit: u64,
     /// What `Content-Length` promised.
     expected: Option<u64>,
@@ -34,7 +34,7 @@ pub(super) enum Fate {
 }
 
 impl Keeping {
-    pub(in crate::http) fn new(commit: Commit, expected: Option<u64>) -> Self {
+    pub(in crate::http) fn new(commit: Box<Commit>, expected: Option<u64>) -> Self {
         let most = commit.config.max_body;
         Self {
             limit: expected.unwrap_or(most).min(most),
