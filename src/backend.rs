@@ -9,6 +9,8 @@ mod frame;
 mod generation;
 mod guarded;
 pub(crate) mod join;
+#[cfg(feature = "memcached")]
+mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
 mod memory_policy;
@@ -26,6 +28,8 @@ use crate::{Entry, Error, Key, KeyRef, Result, Timestamp};
 pub use aerospike::{Aerospike, AerospikeBuilder};
 pub use guarded::BreakerState;
 pub(crate) use guarded::{GuardRules, Guarded};
+#[cfg(feature = "memcached")]
+pub use memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;

@@ -73,10 +73,15 @@ pub use self::{
         Shadow, ShadowReport, ShadowRoute, StatusDetail, TagField,
     },
     key::{Key, KeyRef, KeySpace},
-    settings::{AerospikeSettings, BackendKind, ConnectMode, RedisSettings, Secret, Settings},
+    settings::{
+        AerospikeSettings, BackendKind, ConnectMode, MemcachedSettings, RedisSettings, Secret,
+        Settings,
+    },
 };
 #[cfg(feature = "aerospike")]
 pub use backend::{Aerospike, AerospikeBuilder};
+#[cfg(feature = "memcached")]
+pub use backend::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use backend::{Memory, MemoryBuilder};
 #[cfg(feature = "redis")]

@@ -4,6 +4,7 @@ mod aerospike;
 mod backend_kind;
 mod connect_mode;
 mod layers;
+mod memcached;
 mod nearest;
 mod parse;
 mod read;
@@ -18,6 +19,7 @@ use figment::Figment;
 pub use aerospike::AerospikeSettings;
 pub use backend_kind::BackendKind;
 pub use connect_mode::ConnectMode;
+pub use memcached::MemcachedSettings;
 pub use redis::RedisSettings;
 pub use secret::Secret;
 
@@ -31,7 +33,7 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | Variable | Default | Meaning |
 /// |---|---|---|
 /// | `CACHE_CONFIG` | unset | The TOML file to read before the environment; not a key of that file. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached` or `null`, or an alias of theirs, see [`BackendKind`]. |
 /// | `CACHE_DEFAULT_TIMEOUT` | `300` | Seconds that an entry lives when nothing else says so; `0` for never ending. |
 /// | `CACHE_KEY_PREFIX` | `larder` | The namespace of every key. |
 /// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
@@ -72,11 +74,20 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_AEROSPIKE_CONNECT_TIMEOUT` | `1s` | The time to make a connection and log in: a whole number with `ms` or `s`. |
 /// | `CACHE_AEROSPIKE_MAX_CONNS` | `256` | The most connections to one node. |
 /// | `CACHE_AEROSPIKE_SEED_ONLY` | `false` | Whether only these hosts are talked to, and not the nodes that they tell of. |
+/// | `CACHE_MEMCACHED_SERVERS` | `127.0.0.1:11211` | The servers: `host:port` or the path of a Unix socket, several with commas between. |
+/// | `CACHE_MEMCACHED_USERNAME` | unset | The user, as the servers' authentication file has it. |
+/// | `CACHE_MEMCACHED_PASSWORD` | unset | The user's password, a secret. |
+/// | `CACHE_MEMCACHED_TLS` | `false` | Whether the connections are by TLS. |
+/// | `CACHE_MEMCACHED_CA_FILE` | unset | The certificates of the authorities that the servers' may be of; TLS needs it. |
+/// | `CACHE_MEMCACHED_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |
+/// | `CACHE_MEMCACHED_CLIENT_KEY_FILE` | unset | That certificate's private key. |
+/// | `CACHE_MEMCACHED_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
+/// | `CACHE_MEMCACHED_SERVER_TIMEOUT` | `100ms` | How long one of several servers may take before its keys are misses. |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
-/// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*`, `CACHE_REDIS_*` and
-/// `CACHE_AEROSPIKE_*` variables, an unknown name is an error.
+/// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*`, `CACHE_REDIS_*`,
+/// `CACHE_AEROSPIKE_*` and `CACHE_MEMCACHED_*` variables, an unknown name is an error.
 ///
 /// # Examples
 ///
@@ -148,6 +159,8 @@ pub struct Settings {
     pub redis: RedisSettings,
     /// Where the Aerospike cluster is, and how to talk to it (`CACHE_AEROSPIKE_*`).
     pub aerospike: AerospikeSettings,
+    /// How to get to memcached servers (`CACHE_MEMCACHED_*`).
+    pub memcached: MemcachedSettings,
 }
 
 impl Settings {
@@ -253,6 +266,7 @@ impl Default for Settings {
             connect: ConnectMode::Eager,
             redis: RedisSettings::default(),
             aerospike: AerospikeSettings::default(),
+            memcached: MemcachedSettings::default(),
         }
     }
 }

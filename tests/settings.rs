@@ -212,10 +212,6 @@ fn null_has_the_names_that_other_caches_give_it() {
 #[test]
 fn a_backend_that_this_version_lacks_names_its_feature() {
     for (feature, names) in [
-        (
-            "memcached",
-            "memcached MemcachedCache SASLMemcachedCache dogpile.cache.pylibmc",
-        ),
         ("mongodb", "mongodb"),
         ("dynamodb", "DynamoDB"),
         ("sqlite", "sqlite"),

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aerospike")]
 mod aerospike;
+#[cfg(feature = "memcached")]
+mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "redis")]
@@ -103,6 +105,8 @@ async fn backend(settings: &Settings) -> Result<CacheBuilder> {
         BackendKind::Redis => redis::builder(settings).await,
         #[cfg(feature = "aerospike")]
         BackendKind::Aerospike => aerospike::builder(settings).await,
+        #[cfg(feature = "memcached")]
+        BackendKind::Memcached => memcached::builder(settings).await,
         #[allow(unreachable_patterns, reason = "with every feature there is none left")]
         other => Err(off_in_this_build(other)),
     }

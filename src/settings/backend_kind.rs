@@ -14,6 +14,9 @@ pub enum BackendKind {
     Redis,
     /// `aerospike`: on an Aerospike cluster, under the feature `aerospike`. Alias: `AerospikeCache`.
     Aerospike,
+    /// `memcached`: on memcached servers, under the feature `memcached`. Aliases: `memcache`, `MemcachedCache`,
+    /// `SASLMemcachedCache`, `pylibmc`, `pymemcache`, `bmemcached`.
+    Memcached,
     /// `null`: nowhere, every read is a miss. Aliases: `none`, `off`, `disabled`, `NullCache`.
     Null,
 }
@@ -34,8 +37,8 @@ const REDIS_ELSEWHERE: [&str; 6] = [
     "valkeysentinel",
     "valkeycluster",
 ];
-const MEMCACHED: [&str; 10] = [
-    "memcached",
+/// `Spread…` is Flask-Caching's for values over the item limit, which larder splits by itself.
+const MEMCACHED: &[&str] = &[
     "memcache",
     "memcachedcache",
     "saslmemcached",
@@ -54,6 +57,7 @@ impl BackendKind {
             Self::Memory => "memory",
             Self::Redis => "redis",
             Self::Aerospike => "aerospike",
+            Self::Memcached => "memcached",
             Self::Null => "null",
         }
     }
@@ -64,6 +68,7 @@ impl BackendKind {
             Self::Memory => cfg!(feature = "memory"),
             Self::Redis => cfg!(feature = "redis"),
             Self::Aerospike => cfg!(feature = "aerospike"),
+            Self::Memcached => cfg!(feature = "memcached"),
             Self::Null => true,
         }
     }
@@ -88,6 +93,7 @@ impl BackendKind {
                 ],
             ),
             Choice(Self::Aerospike, Self::Aerospike.name(), &["aerospikecache"]),
+            Choice(Self::Memcached, Self::Memcached.name(), MEMCACHED),
             Choice(
                 Self::Null,
                 Self::Null.name(),
@@ -100,7 +106,6 @@ impl BackendKind {
                  CACHE_TYPE=redis is a single server"
                     .to_owned(),
             )),
-            name if MEMCACHED.contains(&name) => Err(Refusal::not_in_this_version("memcached")),
             "mongodb" | "mongo" | "mongodbcache" => Err(Refusal::not_in_this_version("mongodb")),
             "dynamodb" | "dynamodbcache" => Err(Refusal::not_in_this_version("dynamodb")),
             "sqlite" | "sqlite3" => Err(Refusal::not_in_this_version("sqlite")),

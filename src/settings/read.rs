@@ -199,7 +199,8 @@ impl Reader<'_> {
             !self.wrong.contains(&variable)
                 && matches!(text, Some((Ok(Some(text)), default)) if default != Some(&*text))
         };
-        let found = settings.redis.contradictions(set);
+        let mut found = settings.redis.contradictions(set);
+        found.extend(settings.memcached.contradictions(set));
         self.problems.extend(found);
     }
 

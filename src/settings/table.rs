@@ -1,7 +1,7 @@
 //! Every setting there is, in the order of the documentation.
 
 use super::{
-    BackendKind, ConnectMode, Secret, Settings, aerospike,
+    BackendKind, ConnectMode, Secret, Settings, aerospike, memcached,
     nearest::nearest,
     parse::{
         Refusal, at_least_one, bytes, codec, duration, flag, memory_policy, seconds,
@@ -17,7 +17,12 @@ pub(super) const PREFIX: &str = "CACHE_";
 pub(super) const CONFIG: &str = "CACHE_CONFIG";
 
 /// Prefixes that belong to larder alone, so that an unknown name under one of them is a mistake and not a stranger.
-pub(super) const SECTIONS: &[&str] = &["CACHE_MEMORY_", "CACHE_REDIS_", "CACHE_AEROSPIKE_"];
+pub(super) const SECTIONS: &[&str] = &[
+    "CACHE_MEMORY_",
+    "CACHE_REDIS_",
+    "CACHE_AEROSPIKE_",
+    "CACHE_MEMCACHED_",
+];
 
 /// The shortest `CACHE_HASH_KEY`: 128 bits, out of reach of guessing.
 const HASH_KEY_LEN: usize = 16;
@@ -60,12 +65,17 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
     TABLES.iter().copied().flatten()
 }
 
-static TABLES: &[&[Setting]] = &[&SETTINGS, &redis::SETTINGS, &aerospike::SETTINGS];
+static TABLES: &[&[Setting]] = &[
+    &SETTINGS,
+    &redis::SETTINGS,
+    &aerospike::SETTINGS,
+    &memcached::SETTINGS,
+];
 
 /// The variable that was surely meant by a name that is another program's, or else the nearest, and how many edits away
 /// it is.
 pub(super) fn meant(name: &str) -> Option<(&'static str, usize)> {
-    let mut elsewhere = redis::OTHER_NAMES.iter();
+    let mut elsewhere = redis::OTHER_NAMES.iter().chain(&memcached::OTHER_NAMES);
     match elsewhere.find(|(other, _)| *other == name) {
         Some((_, ours)) => Some((ours, 0)),
         None => nearest(name, all().map(|setting| setting.variable).chain([CONFIG])),
@@ -75,7 +85,7 @@ pub(super) fn meant(name: &str) -> Option<(&'static str, usize)> {
 static SETTINGS: [Setting; 16] = [
     Setting {
         variable: "CACHE_TYPE",
-        expects: "memory, redis, aerospike or null",
+        expects: "memory, redis, aerospike, memcached or null",
         default: Some("memory"),
         form: Form::Word,
         read: |settings, text| BackendKind::parse(text).map(|kind| settings.backend = kind),
@@ -288,6 +298,7 @@ mod tests {
         };
         settings.key_prefix.clear();
         settings.aerospike.namespace.clear();
+        settings.memcached.servers.clear();
         for setting in all() {
             let Some(default) = setting.default else {
                 continue;

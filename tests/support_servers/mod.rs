@@ -14,6 +14,7 @@
 mod aerospike;
 #[cfg(feature = "testing")]
 pub(crate) mod matrix;
+mod memcached;
 mod process;
 mod proxy;
 mod redis;
@@ -22,6 +23,7 @@ mod tls;
 use std::io::Write;
 
 pub(crate) use aerospike::Aerospike;
+pub(crate) use memcached::{Memcached, MemcachedOptions};
 pub(crate) use proxy::{Link, Proxy};
 pub(crate) use redis::{Options, Redis, redis_cli};
 pub(crate) use tls::Certificates;

@@ -1,0 +1,107 @@
+//! Counters: the server's own numbers, which it adds to in one step.
+//!
+//! It counts modulo 2^64 and knows no sign. So does two's complement: adding is the same in both, below zero too, and
+//! only what leaves the range of `i64` has to be found out afterwards. It is taken back then, which is exact whatever
+//! others have added meanwhile.
+
+use std::time::Duration;
+
+use super::{
+    errors,
+    node::{Answers, Node, ROUNDS},
+    protocol::{Command, Condition, Status, Verb},
+    stored::{Stored, counted, counter_ttl, digits, not_a_counter, overflow},
+};
+use crate::{Key, Result, Timestamp};
+
+impl Node {
+    pub(super) async fn increment(
+        &self,
+        key: &Key,
+        delta: i64,
+        ttl: Option<Duration>,
+    ) -> Result<i64> {
+        let space = self.spaces.of(key);
+        let ttl = counter_ttl(ttl, Timestamp::now());
+        for _ in 0..ROUNDS {
+            let add = Verb::Add {
+                delta: delta.cast_unsigned(),
+                made_for: Some(ttl),
+            };
+            let answers = self.ask(&space, |generation| {
+                let item = space.item(generation, key.as_key_ref());
+                vec![Command::new(&item, add.clone())]
+            });
+            let Answers {
+                generation,
+                live,
+                replies,
+            } = answers.await?;
+            let reply = replies.first().ok_or_else(errors::unexpected)?;
+            match reply.status {
+                Status::Done => {
+                    let sum = reply.value.as_deref().and_then(counted);
+                    let sum = sum.ok_or_else(errors::unexpected)?;
+                    if sum.wrapping_sub(delta).checked_add(delta).is_some() {
+                        return Ok(sum);
+                    }
+                    // By the same connection and in a task of its own: whoever asked may leave.
+                    let item = space.item(generation, key.as_key_ref());
+                    let (space, live) = (space.clone(), live.clone());
+                    let taking_back = tokio::spawn(async move {
+                        let subtract = Verb::Add {
+                            delta: delta.wrapping_neg().cast_unsigned(),
+                            made_for: None,
+                        };
+                        let subtract = Command::new(&item, subtract);
+                        live.ask(&[subtract], Some(&space)).await
+                    });
+                    taking_back.await.map_err(|_| errors::closed())??;
+                    return Err(overflow());
+                }
+                Status::NotANumber => {}
+                other => return Err(errors::refused(other)),
+            }
+            if self.begin_count(key, delta, ttl).await? {
+                return Ok(delta);
+            }
+        }
+        Err(errors::contended())
+    }
+
+    /// Begins a counter in place of an item that holds nothing: whether it did, or somebody else was quicker.
+    async fn begin_count(&self, key: &Key, delta: i64, ttl: i32) -> Result<bool> {
+        let space = self.spaces.of(key);
+        let answers = self.ask(&space, |generation| {
+            let item = space.item(generation, key.as_key_ref());
+            vec![Command::new(&item, Verb::Get)]
+        });
+        let answers = answers.await?;
+        let generation = answers.generation;
+        let Some(found) = Stored::of(answers.only()?)? else {
+            return Ok(false);
+        };
+        if found.count().is_some() {
+            return Ok(false);
+        }
+        if found.entry(generation, Timestamp::now())?.is_some() {
+            return Err(not_a_counter());
+        }
+        let begin = Verb::Set {
+            condition: Condition::Cas(found.cas),
+            value: digits(delta),
+            mark: 0,
+            ttl,
+        };
+        // In another generation nothing has this cas.
+        let answers = self.ask(&space, |generation| {
+            let item = space.item(generation, key.as_key_ref());
+            vec![Command::new(&item, begin.clone())]
+        });
+        match answers.await?.only()?.status {
+            Status::Done => Ok(true),
+            Status::Refused | Status::Absent => Ok(false),
+            other => Err(errors::refused(other)),
+        }
+    }
+}

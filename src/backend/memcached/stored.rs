@@ -1,0 +1,280 @@
+//! What an item holds: an entry, the digits of a counter, or nothing, where somebody began to load.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    errors,
+    protocol::{Reply, Status, text::number},
+};
+use crate::{Entry, Error, ErrorKind, Result, Timestamp, backend::generation::Generation};
+
+/// An item stays on the server for so long after its entry has ended, so that whoever began to load before finds that
+/// nobody else has changed it.
+pub(super) const GRACE: Duration = Duration::from_secs(30);
+
+/// For so many seconds an empty item stands for a load that has begun.
+pub(super) const LOADING: i32 = 60;
+
+/// Up to so many seconds a server takes a TTL for one; above it is a point in time.
+const LONGEST_RELATIVE: u64 = 30 * 24 * 60 * 60;
+
+/// The server's TTL of what has ended already.
+const ENDED: i32 = -1;
+
+/// The number that an item bears says whether its entry is live, to those who do not want its value: two bits for its
+/// kind, and its end in milliseconds without the upper bits, which are known from the time that the server gives it.
+const KIND: u32 = 0b11 << END_BITS;
+const ENDING: u32 = 0b01 << END_BITS;
+const ENDLESS: u32 = 0b10 << END_BITS;
+const END_BITS: u32 = 30;
+
+/// What has more seconds left on the server than these is live.
+const SURELY: u32 = 2 * GRACE.as_secs() as u32;
+
+/// An item with its value.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) cas: u64,
+    /// The seconds that the server keeps it; `None` for ever.
+    pub(super) left: Option<u32>,
+    bytes: Bytes,
+}
+
+impl Stored {
+    /// The item of an answer; `None` where there is none.
+    pub(super) fn of(reply: Reply) -> Result<Option<Self>> {
+        match (reply.status, reply.value) {
+            (Status::Done, Some(bytes)) => Ok(Some(Self {
+                cas: reply.cas,
+                left: reply.ttl,
+                bytes,
+            })),
+            (Status::Absent, _) => Ok(None),
+            (status, _) => Err(errors::refused(status)),
+        }
+    }
+
+    /// The live entry or the counter.
+    pub(super) fn entry(&self, generation: Generation, now: Timestamp) -> Result<Option<Entry>> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        let entry = match self.count() {
+            Some(count) => {
+                let ttl = self.left.map(|seconds| Duration::from_secs(seconds.into()));
+                Entry::counter(count, now).with_ttl(ttl, now)
+            }
+            None => Entry::from_bytes(self.bytes.clone())?,
+        };
+        let entry = entry.with_version(version(generation, self.cas));
+        Ok(Some(entry).filter(|entry| !entry.is_expired(now)))
+    }
+
+    /// The number, where it is a counter.
+    pub(super) fn count(&self) -> Option<i64> {
+        counted(&self.bytes)
+    }
+
+    /// Whether whoever notes its cas now can rely on it for a while.
+    pub(super) fn is_steady(&self) -> bool {
+        self.left
+            .is_none_or(|left| Duration::from_secs(left.into()) >= GRACE)
+    }
+
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// The number that these digits are. A server counts without a sign and up to 2^64, so what is negative is written as
+/// what it is modulo that; and it fills up with spaces what has become shorter.
+pub(super) fn counted(bytes: &[u8]) -> Option<i64> {
+    number(bytes.trim_ascii_end()).map(u64::cast_signed)
+}
+
+/// The number as the server has it.
+pub(super) fn digits(count: i64) -> Bytes {
+    count.cast_unsigned().to_string().into()
+}
+
+/// What tells a state of an item from every other, also from those before a clearing or a restart, when the server
+/// counts from the beginning again.
+pub(super) fn version(generation: Generation, cas: u64) -> u64 {
+    generation.as_u64() ^ cas
+}
+
+/// The cas of the state that has this version, if it is of this generation. No item has 0.
+pub(super) fn cas(generation: Generation, version: u64) -> Option<u64> {
+    Some(generation.as_u64() ^ version).filter(|cas| *cas != 0)
+}
+
+/// The number that the item of an entry bears.
+pub(super) fn mark(entry: &Entry) -> u32 {
+    match entry.expires_at() {
+        None => ENDLESS,
+        Some(end) => ENDING | end_bits(end),
+    }
+}
+
+fn end_bits(at: Timestamp) -> u32 {
+    (at.as_millis() % (1 << END_BITS)) as u32
+}
+
+/// Whether an item, of which the value is not known, is a live entry or a counter.
+pub(super) fn is_live(look: &Reply, now: Timestamp) -> bool {
+    if look.status != Status::Done || look.size == 0 {
+        return false;
+    }
+    match look.mark & KIND {
+        ENDING if look.ttl.is_some_and(|left| left <= SURELY) => {
+            let left = (look.mark & !KIND).wrapping_sub(end_bits(now)) % (1 << END_BITS);
+            // What has ended a moment ago seems to end in twelve days.
+            (1..1 << (END_BITS - 1)).contains(&left)
+        }
+        _ => true,
+    }
+}
+
+/// The server's TTL of an entry.
+pub(super) fn entry_ttl(entry: &Entry, now: Timestamp) -> i32 {
+    match entry.remaining(now) {
+        None => 0,
+        Some(Duration::ZERO) => ENDED,
+        Some(left) => seconds(left.saturating_add(GRACE), now),
+    }
+}
+
+/// The server's TTL of a counter, which has no other end.
+pub(super) fn counter_ttl(ttl: Option<Duration>, now: Timestamp) -> i32 {
+    ttl.map_or(0, |ttl| seconds(ttl, now))
+}
+
+/// So many seconds as a server takes them. It counts from the second that has begun, and so takes off up to one.
+fn seconds(ttl: Duration, now: Timestamp) -> i32 {
+    let part = u64::from(ttl.subsec_nanos() > 0);
+    let seconds = ttl.as_secs().saturating_add(part).max(1);
+    let seconds = match seconds.saturating_add(1) {
+        seconds @ 0..=LONGEST_RELATIVE => seconds,
+        seconds => seconds.saturating_add(now.as_secs()),
+    };
+    // A server counts time until 2038.
+    i32::try_from(seconds).unwrap_or(i32::MAX)
+}
+
+pub(super) fn not_a_counter() -> Error {
+    Error::new(ErrorKind::WrongType, "the key holds a value, not a counter")
+}
+
+pub(super) fn overflow() -> Error {
+    Error::new(
+        ErrorKind::Overflow,
+        "the counter would leave the range of i64",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::CodecId;
+
+    fn entry(end: Option<Timestamp>) -> Entry {
+        Entry::new(CodecId::RAW, "value", Timestamp::from_secs(1)).with_expires_at(end)
+    }
+
+    fn look(entry: &Entry, left: Option<u32>) -> Reply {
+        let mut look = Reply::new(Status::Done);
+        (look.mark, look.size, look.ttl) = (mark(entry), 21, left);
+        look
+    }
+
+    #[test]
+    fn a_ttl_rounds_up_and_is_neither_never_nor_a_date() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let month = 30 * 24 * 60 * 60;
+        for (millis, expected) in [
+            (0, 2),
+            (1, 2),
+            (1_000, 2),
+            (1_001, 3),
+            ((month - 1) * 1_000, month as i32),
+            (month * 1_000, 1_800_000_001 + month as i32),
+        ] {
+            assert_eq!(seconds(Duration::from_millis(millis), now), expected);
+        }
+        assert_eq!(seconds(Duration::MAX, now), i32::MAX);
+        assert_eq!(counter_ttl(None, now), 0);
+        assert_eq!(entry_ttl(&entry(None), now), 0);
+        assert_eq!(entry_ttl(&entry(Some(now)), now), ENDED);
+    }
+
+    #[test]
+    fn entries_counters_and_loads_are_told_apart() {
+        let generation = Generation::random();
+        let now = Timestamp::from_secs(7);
+        let read = |bytes: Bytes, left| {
+            let stored = Stored {
+                cas: 5,
+                left,
+                bytes,
+            };
+            stored.entry(generation, now)
+        };
+        let value = read(entry(None).to_bytes(), None).unwrap().unwrap();
+        assert_eq!(value.payload(), "value");
+        assert_eq!(cas(generation, value.version()), Some(5));
+        let counter = read("18446744073709551614  ".into(), Some(3)).unwrap();
+        let counter = counter.unwrap();
+        assert_eq!(counter.as_counter().unwrap(), -2);
+        assert_eq!(counter.expires_at(), Some(Timestamp::from_secs(10)));
+        assert!(read(Bytes::new(), Some(3)).unwrap().is_none());
+        for foreign in ["text", "-2", "1.5", " 1", "18446744073709551616"] {
+            assert!(read(foreign.into(), None).is_err(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_version_of_another_generation_is_none_of_this_one() {
+        let (one, two) = (Generation::random(), Generation::random());
+        assert_eq!(cas(one, version(one, 9)), Some(9));
+        assert_ne!(cas(two, version(one, 9)), Some(9));
+        assert_eq!(cas(one, version(one, 0)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_mark_says_whether_an_entry_is_live(
+            now in 1_700_000_000_000..2_000_000_000_000_u64, left in -30_000..100_000_000_000_i64,
+        ) {
+            let end = Timestamp::from_millis(now.checked_add_signed(left).unwrap());
+            let now = Timestamp::from_millis(now);
+            let kept = end.since(now).as_secs() + GRACE.as_secs() + 1;
+            let on_server = u32::try_from(kept).ok().map(|kept| match left < 0 {
+                true => kept - left.unsigned_abs().div_ceil(1_000) as u32,
+                false => kept,
+            });
+            let entry = entry(Some(end));
+            prop_assert_eq!(is_live(&look(&entry, on_server), now), !entry.is_expired(now));
+        }
+
+        #[test]
+        fn a_counter_reads_as_it_was_written(count: i64) {
+            prop_assert_eq!(counted(&digits(count)), Some(count));
+        }
+    }
+
+    #[test]
+    fn what_never_ends_and_what_is_a_counter_is_live_and_a_load_is_not() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        assert!(is_live(&look(&entry(None), None), now));
+        let mut other = Reply::new(Status::Done);
+        (other.size, other.ttl) = (1, Some(1));
+        assert!(is_live(&other, now));
+        other.size = 0;
+        assert!(!is_live(&other, now));
+        assert!(!is_live(&Reply::new(Status::Absent), now));
+    }
+}

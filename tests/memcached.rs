@@ -1,0 +1,812 @@
+//! The memcached backend on real servers: the suite, and what the servers see of it.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "what helps a test is a test too")]
+
+mod support_servers;
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream};
+use larder::{
+    Backend, CodecId, Entry, ErrorKind, Key, Memcached, PutMode, Timestamp,
+    testing::{Behaviour, Report, behaviours},
+};
+use support_servers::{Link, Memcached as Server, Proxy, matrix};
+
+/// So many behaviours are tried at once: most of them wait for the end of some entry.
+const AT_ONCE: usize = 16;
+
+async fn passes(mode: &str, start: impl AsyncFn() -> Memcached) {
+    let run = async |behaviour: &'static Behaviour| {
+        let outcome = behaviour.run(&|| async { start().await }).await;
+        (behaviour.name(), outcome)
+    };
+    let outcomes = stream::iter(behaviours())
+        .map(run)
+        .buffer_unordered(AT_ONCE);
+    let outcomes: Vec<_> = outcomes.collect().await;
+    let report = Report::from_iter(outcomes);
+    matrix::judge("memcached", mode, &report);
+    for (name, missing) in report.skipped() {
+        let expected = missing.contains("false")
+            || missing.contains("MiB")
+            || ["delete_prefix", "remove_expired"].contains(&missing);
+        assert!(expected, "{name} was left out for {missing}");
+    }
+}
+
+/// An item takes at most 64 KiB.
+const SMALL_ITEMS: [&str; 4] = ["-I", "64k", "-o", "slab_chunk_max=64"];
+
+async fn connect(server: &Server) -> Memcached {
+    Memcached::builder(server.server()).connect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_plain_server_passes() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    passes("one server", async || connect(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_unix_socket_passes() {
+    let Some(server) = Server::with().unix_socket().start() else {
+        return;
+    };
+    passes("unix socket", async || connect(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_user_with_a_password_passes() {
+    let Some(server) = Server::with().user("app", "s3cret").start() else {
+        return;
+    };
+    passes("password", async || {
+        let builder = Memcached::builder(server.server());
+        let builder = builder.username("app").password("s3cret");
+        builder.connect().await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tls_passes() {
+    let Some(server) = Server::with().tls().start() else {
+        return;
+    };
+    let ca = server.certificates().ca().display().to_string();
+    passes("TLS", async || {
+        let builder = Memcached::builder(server.server()).tls(true).ca(&ca);
+        builder.connect().await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tls_with_a_certificate_of_the_client_passes() {
+    let Some(server) = Server::with().mtls().start() else {
+        return;
+    };
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    let certificates = server.certificates();
+    let ca = read(certificates.ca());
+    let certificate = read(certificates.client_certificate());
+    let key = read(certificates.client_key());
+    passes("TLS, client certificate", async || {
+        let builder = Memcached::builder(server.server()).tls(true).ca(&ca);
+        let builder = builder.client_certificate(&certificate, &key);
+        builder.connect().await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_small_item_limit_passes() {
+    let Some(server) = Server::with().arguments(&SMALL_ITEMS).start() else {
+        return;
+    };
+    passes("items of 64 KiB", async || connect(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_servers_pass() {
+    let Some(servers) = three() else { return };
+    passes("three servers", async || together(&servers).await).await;
+    let items = servers.iter().map(|server| server.stat("total_items"));
+    let items: Vec<_> = items.collect();
+    assert!(items.iter().all(|count| *count > 100), "{items:?}");
+}
+
+fn three() -> Option<Vec<Server>> {
+    (0..3).map(|_| Server::start()).collect()
+}
+
+fn list(servers: &[Server]) -> String {
+    let servers: Vec<_> = servers.iter().map(Server::server).collect();
+    servers.join(",")
+}
+
+/// Nobody else's load makes a server look as if it were away.
+async fn together(servers: &[Server]) -> Memcached {
+    let builder = Memcached::builder(list(servers)).server_timeout(Duration::from_secs(5));
+    builder.connect().await.unwrap()
+}
+
+/// A backend on a server that is there for one test.
+async fn start() -> Option<(Server, Memcached)> {
+    let server = Server::start()?;
+    let memcached = connect(&server).await;
+    Some((server, memcached))
+}
+
+fn key(name: impl AsRef<[u8]>) -> Key {
+    Key::new("shop", None, name)
+}
+
+fn entry(payload: impl Into<bytes::Bytes>) -> Entry {
+    let now = Timestamp::now();
+    Entry::new(CodecId::RAW, payload, now).with_ttl(Some(Duration::from_secs(600)), now)
+}
+
+async fn put(
+    memcached: &Memcached,
+    name: &str,
+    payload: impl Into<bytes::Bytes>,
+    mode: PutMode,
+) -> larder::Result<bool> {
+    memcached.put(&key(name), entry(payload), mode).await
+}
+
+async fn keep(memcached: &Memcached, name: &str, payload: impl Into<bytes::Bytes>) {
+    assert!(
+        put(memcached, name, payload, PutMode::Always)
+            .await
+            .unwrap()
+    );
+}
+
+async fn read(memcached: &Memcached, name: &str) -> Option<String> {
+    let entry = memcached.get(&key(name)).await.unwrap()?;
+    Some(String::from_utf8(entry.payload().to_vec()).unwrap())
+}
+
+/// The second line of what a server answers.
+fn second_line(answer: &str) -> String {
+    answer.lines().nth(1).unwrap_or_default().to_owned()
+}
+
+fn generation(server: &Server) -> String {
+    second_line(&server.say("mg shop:generation v\r\n"))
+}
+
+fn stored(server: &Server, name: &str) -> String {
+    format!("shop:{}:{name}", generation(server))
+}
+
+#[tokio::test]
+async fn keys_are_stored_under_namespace_generation_and_name() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    keep(&memcached, "user:7", "value").await;
+    let bucket = Key::new("shop", Some("basket"), "7");
+    memcached
+        .put(&bucket, entry("in a bucket"), PutMode::Always)
+        .await
+        .unwrap();
+    let generation = generation(&server);
+    assert_eq!(generation.len(), 8);
+    for (stored, payload) in [
+        (format!("shop:{generation}:user:7"), "value"),
+        (format!("shop:{generation}/basket:7"), "in a bucket"),
+    ] {
+        let answer = server.say(&format!("mg {stored} s\r\n"));
+        assert_eq!(answer, format!("HD s{}\r\n", 16 + payload.len()));
+    }
+}
+
+#[tokio::test]
+async fn a_counter_is_plain_digits_to_others() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    let counter = key("visits");
+    assert_eq!(memcached.increment(&counter, 41, None).await.unwrap(), 41);
+    let stored = stored(&server, "visits");
+    assert_eq!(
+        second_line(&server.say(&format!("mg {stored} v\r\n"))),
+        "41"
+    );
+    assert_eq!(server.say(&format!("incr {stored} 1\r\n")), "42\r\n");
+    assert_eq!(memcached.increment(&counter, 1, None).await.unwrap(), 43);
+    assert_eq!(server.say(&format!("decr {stored} 40\r\n")), "3\r\n");
+    let read = memcached.get(&counter).await.unwrap().unwrap();
+    assert_eq!(read.as_counter().unwrap(), 3);
+}
+
+/// A lease was taken on the key by somebody whose load has not ended.
+#[tokio::test]
+async fn a_counter_begins_where_somebody_loads() {
+    let Some((_server, memcached)) = start().await else {
+        return;
+    };
+    let counter = key("visits");
+    let lease = memcached.get_leased(&counter).await.unwrap().lease;
+    assert_eq!(memcached.increment(&counter, -5, None).await.unwrap(), -5);
+    let late = memcached.put(&counter, entry("late"), PutMode::IfUnchanged(lease));
+    assert!(!late.await.unwrap());
+    assert_eq!(memcached.increment(&counter, 6, None).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn if_absent_takes_a_key_that_somebody_loads() {
+    let Some((_server, memcached)) = start().await else {
+        return;
+    };
+    let lease = memcached.get_leased(&key("lock")).await.unwrap().lease;
+    assert!(
+        put(&memcached, "lock", "mine", PutMode::IfAbsent)
+            .await
+            .unwrap()
+    );
+    let late = put(&memcached, "lock", "late", PutMode::IfUnchanged(lease));
+    assert!(!late.await.unwrap());
+    assert_eq!(read(&memcached, "lock").await.as_deref(), Some("mine"));
+}
+
+#[tokio::test]
+async fn a_load_that_has_begun_is_nothing_to_others() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    memcached.get_leased(&key("loaded")).await.unwrap();
+    assert!(
+        server
+            .say(&format!("mg {} s t\r\n", stored(&server, "loaded")))
+            .starts_with("HD s0 t")
+    );
+    assert!(!memcached.contains(&key("loaded")).await.unwrap());
+    assert!(memcached.get(&key("loaded")).await.unwrap().is_none());
+    assert!(!memcached.touch(&key("loaded"), None).await.unwrap());
+    assert!(!memcached.delete(&key("loaded")).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_entry_that_has_ended_can_still_be_loaded_anew() {
+    let Some((_server, memcached)) = start().await else {
+        return;
+    };
+    let short = entry("old").with_ttl(Some(Duration::from_millis(50)), Timestamp::now());
+    memcached
+        .put(&key("short"), short, PutMode::Always)
+        .await
+        .unwrap();
+    let begun_before = memcached.get_leased(&key("short")).await.unwrap();
+    assert!(begun_before.entry.is_some());
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let mode = PutMode::IfUnchanged(begun_before.lease);
+    assert!(
+        memcached
+            .put(&key("short"), entry("new"), mode)
+            .await
+            .unwrap()
+    );
+    assert_eq!(read(&memcached, "short").await.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn what_somebody_else_put_there_is_damaged_and_can_be_replaced() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    keep(&memcached, "foreign", "value").await;
+    let stored = stored(&server, "foreign");
+    assert_eq!(server.say(&format!("ms {stored} 4\r\ntext\r\n")), "HD\r\n");
+    let error = memcached.get(&key("foreign")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode);
+    let many = memcached.get_many(&[key("foreign")]).await.unwrap();
+    assert!(many[0].is_none());
+    let leased = memcached.get_leased(&key("foreign")).await.unwrap();
+    assert!(leased.entry.is_none());
+    let mode = PutMode::IfUnchanged(leased.lease);
+    assert!(
+        memcached
+            .put(&key("foreign"), entry("new"), mode)
+            .await
+            .unwrap()
+    );
+    assert_eq!(read(&memcached, "foreign").await.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn clearing_costs_one_marker() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    keep(&memcached, "name", "value").await;
+    let (before, items) = (generation(&server), server.stat("curr_items"));
+    memcached.clear("shop").await.unwrap();
+    assert_ne!(generation(&server), before);
+    assert_eq!(server.stat("curr_items"), items);
+    assert_eq!(read(&memcached, "name").await, None);
+}
+
+#[tokio::test]
+async fn a_marker_that_is_evicted_is_made_anew_and_revives_nothing() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    let other = connect(&server).await;
+    keep(&memcached, "name", "old").await;
+    assert_eq!(read(&other, "name").await.as_deref(), Some("old"));
+    let before = generation(&server);
+    assert_eq!(server.say("md shop:generation\r\n"), "HD\r\n");
+    assert_eq!(read(&memcached, "name").await, None);
+    assert_eq!(read(&other, "name").await, None);
+    assert_ne!(generation(&server), before);
+    keep(&other, "name", "new").await;
+    assert_eq!(read(&memcached, "name").await.as_deref(), Some("new"));
+}
+
+/// As if the marker had come back from a time before a clearing.
+#[tokio::test]
+async fn a_marker_of_a_generation_that_is_over_is_replaced() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    keep(&memcached, "name", "old").await;
+    let before = generation(&server);
+    memcached.clear("shop").await.unwrap();
+    assert_eq!(
+        server.say(&format!("ms shop:generation 8\r\n{before}\r\n")),
+        "HD\r\n"
+    );
+    assert_eq!(read(&memcached, "name").await, None);
+    assert_ne!(generation(&server), before);
+}
+
+/// A server that is started again counts its changes from the beginning.
+#[tokio::test]
+async fn a_version_from_before_a_restart_is_none_afterwards() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    keep(&memcached, "name", "old").await;
+    let before = memcached.get_leased(&key("name")).await.unwrap();
+    let version = before.entry.unwrap().version();
+    server.restart();
+    // So the new entry has the cas that the old one had.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let _ = memcached.get(&key("name")).await;
+    keep(&memcached, "name", "new").await;
+    for mode in [
+        PutMode::IfVersion(version),
+        PutMode::IfUnchanged(before.lease),
+    ] {
+        let late = put(&memcached, "name", "late", mode);
+        assert!(!late.await.unwrap(), "{mode:?}");
+    }
+    assert!(!memcached.delete_if(&key("name"), version).await.unwrap());
+    assert_eq!(read(&memcached, "name").await.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn one_connection_serves_everybody() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let memcached = memcached.clone();
+        tasks.spawn(async move {
+            let name = format!("{number}");
+            let payload = bytes::Bytes::from(name.repeat(100));
+            memcached
+                .put(&key(&name), entry(payload.clone()), PutMode::Always)
+                .await
+                .unwrap();
+            let read = memcached.get(&key(&name)).await.unwrap().unwrap();
+            assert_eq!(read.payload(), &payload);
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(
+        server.stat("curr_connections"),
+        2,
+        "the other one is this question's"
+    );
+}
+
+/// Requests that are given up leave their answers behind, which must not become somebody else's.
+#[tokio::test]
+async fn a_request_that_is_given_up_disturbs_no_other() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    let large = bytes::Bytes::from(vec![b'x'; 300_000]);
+    memcached
+        .put(&key("large"), entry(large), PutMode::Always)
+        .await
+        .unwrap();
+    keep(&memcached, "small", "value").await;
+    let connections = server.stat("total_connections");
+    for polls in 1..60 {
+        let name = key(if polls % 2 == 0 { "large" } else { "absent" });
+        let mut get = pin!(memcached.get(&name));
+        let mut left = polls;
+        std::future::poll_fn(|context| {
+            left -= 1;
+            match get.as_mut().poll(context) {
+                Poll::Pending if left > 0 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+        assert_eq!(read(&memcached, "small").await.as_deref(), Some("value"));
+    }
+    assert_eq!(
+        server.stat("total_connections"),
+        connections + 1,
+        "it is still the same"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_is_one_round_trip() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    keep(&memcached, "first", "value").await;
+    let proxy = Proxy::to(server.address()).await;
+    let builder = Memcached::builder(proxy.address().to_string());
+    let far = builder.connect().await.unwrap();
+    far.get(&key("first")).await.unwrap();
+    proxy.set(Link::Delay(Duration::from_millis(100))).await;
+    let begun = Instant::now();
+    let keys: Vec<_> = (0..300).map(|name| key(name.to_string())).collect();
+    far.get_many(&keys).await.unwrap();
+    let taken = begun.elapsed();
+    assert!((200..350).contains(&taken.as_millis()), "{taken:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_was_restarted_is_found_again() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    keep(&memcached, "name", "value").await;
+    server.kill();
+    let error = memcached.get(&key("name")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let begun = Instant::now();
+    assert!(memcached.get(&key("name")).await.is_err());
+    assert!(
+        begun.elapsed() < Duration::from_millis(20),
+        "it fails at once"
+    );
+    server.restart();
+    let begun = Instant::now();
+    while memcached.ping().await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(read(&memcached, "name").await, None);
+    keep(&memcached, "name", "anew").await;
+}
+
+/// The server gets what was sent before it was stopped, and does it when it goes on: after everything that came later by
+/// another connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_comes_late_revives_nothing() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let proxy = Proxy::to(server.address()).await;
+    let builder = Memcached::builder(proxy.address().to_string());
+    let memcached = builder.connect().await.unwrap();
+    keep(&memcached, "name", "first").await;
+    server.stop();
+    let name = key("name");
+    let put = memcached.put(&name, entry("late"), PutMode::Always);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), put)
+            .await
+            .is_err()
+    );
+    // The connection is gone, and what it carried is still to be read by the server.
+    proxy.set(Link::Refuse).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    proxy.set(Link::Pass).await;
+    server.cont();
+    let begun = Instant::now();
+    loop {
+        match memcached.delete(&key("name")).await {
+            Ok(_) => break,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2));
+    }
+    for _ in 0..20 {
+        assert_eq!(read(&memcached, "name").await, None);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_room_keeps_nothing_old() {
+    let options = Server::with().arguments(&["-M", "-m", "2"]);
+    let Some(server) = options.start() else {
+        return;
+    };
+    let memcached = connect(&server).await;
+    keep(&memcached, "first", "old").await;
+    let mut refused = None;
+    let payload = bytes::Bytes::from(vec![b'x'; 20_000]);
+    for number in 0..1_000 {
+        let name = key(format!("fill {number}"));
+        if let Err(error) = memcached
+            .put(&name, entry(payload.clone()), PutMode::Always)
+            .await
+        {
+            refused = Some(error);
+            break;
+        }
+    }
+    let refused = refused.expect("two megabytes are full by now");
+    assert_eq!(refused.kind(), ErrorKind::TooLarge, "{refused}");
+    assert!(refused.to_string().contains("-M"), "{refused}");
+    // It has been put in its place before, and is not the truth any more.
+    let again = put(&memcached, "fill 0", vec![b'y'; 30_000], PutMode::Always).await;
+    if again.is_err() {
+        assert!(memcached.get(&key("fill 0")).await.unwrap().is_none());
+    }
+    assert_eq!(read(&memcached, "first").await.as_deref(), Some("old"));
+    memcached.clear("shop").await.unwrap();
+    assert_eq!(read(&memcached, "first").await, None);
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_loses_entries_and_nothing_else() {
+    let Some(server) = Server::with().arguments(&["-m", "2"]).start() else {
+        return;
+    };
+    let memcached = connect(&server).await;
+    keep(&memcached, "early", "value").await;
+    for number in 0..400_u32 {
+        let payload = bytes::Bytes::from(number.to_string().repeat(4_000));
+        let name = key(format!("{number}"));
+        assert!(
+            memcached
+                .put(&name, entry(payload), PutMode::Always)
+                .await
+                .unwrap()
+        );
+    }
+    assert!(server.stat("evictions") > 0, "it was to be full");
+    let (mut found, mut gone) = (0, 0);
+    for number in 0..400_u32 {
+        match memcached.get(&key(format!("{number}"))).await.unwrap() {
+            Some(entry) => {
+                assert_eq!(entry.payload(), &number.to_string().repeat(4_000));
+                found += 1;
+            }
+            None => gone += 1,
+        }
+    }
+    assert!(found > 0 && gone > 0, "{found} found, {gone} gone");
+}
+
+#[tokio::test]
+async fn the_limit_is_the_servers_own() {
+    for (arguments, item) in [
+        (&[][..], 1 << 20),
+        (&SMALL_ITEMS, 64 << 10),
+        (&["-I", "4m"], 4 << 20),
+    ] {
+        let options = Server::with().arguments(arguments);
+        let Some(server) = options.start() else {
+            return;
+        };
+        let memcached = connect(&server).await;
+        let limit = memcached.capabilities().max_value_len.unwrap();
+        assert!(limit > item - 400 && limit < item, "{limit} of {item}");
+        // The longest key that is stored as it is.
+        let name = key("n".repeat(250 - "shop:GGGGGGGG:".len()));
+        for (len, expected) in [(limit, true), (limit + 1, false)] {
+            let kept = memcached.put(&name, entry(vec![b'x'; len]), PutMode::Always);
+            assert_eq!(kept.await.unwrap(), expected, "{len} of {item}");
+            let read = memcached.get(&name).await.unwrap();
+            assert_eq!(read.is_some(), expected, "{len} of {item}");
+        }
+    }
+}
+
+/// Among the first thousand numbers, one whose key the server has.
+async fn name_on(server: &Server, memcached: &Memcached) -> String {
+    for number in 0..1_000 {
+        let name = number.to_string();
+        let before = server.stat("cmd_get");
+        memcached.get(&key(&name)).await.unwrap();
+        if server.stat("cmd_get") > before {
+            return name;
+        }
+    }
+    panic!("the server has no key of a thousand");
+}
+
+#[tokio::test]
+async fn the_keys_of_a_server_that_is_gone_are_misses_and_the_others_are_as_they_were() {
+    let Some(servers) = three() else { return };
+    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    let names: Vec<_> = (0..60).map(|number| number.to_string()).collect();
+    for name in &names {
+        keep(&memcached, name, "value").await;
+    }
+    servers[1].kill();
+    let begun = Instant::now();
+    let mut missing = 0;
+    for name in &names {
+        match read(&memcached, name).await {
+            Some(value) => assert_eq!(value, "value"),
+            None => missing += 1,
+        }
+    }
+    assert!((5..40).contains(&missing), "{missing} of 60");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    let keys: Vec<_> = names.iter().map(key).collect();
+    let many = memcached.get_many(&keys).await.unwrap();
+    assert_eq!(many.iter().filter(|it| it.is_none()).count(), missing);
+    memcached.ping().await.unwrap();
+
+    servers[1].restart();
+    let begun = Instant::now();
+    loop {
+        let mut kept = 0;
+        for name in &names {
+            let put = put(&memcached, name, "anew", PutMode::Always);
+            kept += usize::from(put.await.unwrap());
+        }
+        if kept == names.len() {
+            break;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(3),
+            "it is not found again"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for name in &names {
+        assert_eq!(read(&memcached, name).await.as_deref(), Some("anew"));
+    }
+}
+
+/// It comes back with what it held when it was cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_back_shows_nothing_of_what_was_invalidated_meanwhile() {
+    let Some(servers) = three() else { return };
+    let builder = || Memcached::builder(list(&servers));
+    let memcached = builder().connect().await.unwrap();
+    let name = name_on(&servers[2], &memcached).await;
+    for verb in ["delete", "put", "delete_if", "clear", "put_many"] {
+        keep(&memcached, &name, "old").await;
+        let entry_there = memcached.get(&key(&name)).await.unwrap().unwrap();
+        servers[2].stop();
+        let begun = Instant::now();
+        let name = key(&name);
+        match verb {
+            "delete" => assert!(!memcached.delete(&name).await.unwrap()),
+            "put" => {
+                let put = memcached.put(&name, entry("new"), PutMode::Always);
+                assert!(!put.await.unwrap());
+            }
+            "put_many" => {
+                let entries = vec![(name.clone(), entry("new"), PutMode::Always)];
+                assert_eq!(memcached.put_many(entries).await.unwrap(), [false]);
+            }
+            "clear" => memcached.clear("shop").await.unwrap(),
+            _ => {
+                let gone = memcached.delete_if(&name, entry_there.version());
+                assert!(!gone.await.unwrap());
+            }
+        }
+        let taken = begun.elapsed();
+        assert!(taken < Duration::from_millis(230), "{verb} took {taken:?}");
+        assert!(memcached.get(&name).await.unwrap().is_none());
+        servers[2].cont();
+        let begun = Instant::now();
+        let mut kept = false;
+        while begun.elapsed() < Duration::from_secs(3) && !kept {
+            let read = memcached.get(&name).await.unwrap();
+            assert!(read.is_none(), "{verb}");
+            kept = memcached
+                .put(&name, entry("anew"), PutMode::IfAbsent)
+                .await
+                .unwrap();
+        }
+        assert!(kept, "{verb}: it is not found again");
+        memcached.delete(&name).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_silent_is_not_waited_for_again_and_again() {
+    let Some(servers) = three() else { return };
+    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    let name = name_on(&servers[0], &memcached).await;
+    servers[0].stop();
+    let begun = Instant::now();
+    assert_eq!(read(&memcached, &name).await, None);
+    assert!(begun.elapsed() >= Duration::from_millis(90));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(read(&memcached, &name).await, None);
+    }
+    assert!(
+        begun.elapsed() < Duration::from_millis(90),
+        "{:?}",
+        begun.elapsed()
+    );
+    servers[0].cont();
+    let begun = Instant::now();
+    while !memcached
+        .put(&key(&name), entry("anew"), PutMode::Always)
+        .await
+        .unwrap()
+    {
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn counting_on_a_server_that_is_gone_is_an_error() {
+    let Some(servers) = three() else { return };
+    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    let name = name_on(&servers[0], &memcached).await;
+    assert_eq!(memcached.increment(&key(&name), 1, None).await.unwrap(), 1);
+    servers[0].kill();
+    let error = memcached.increment(&key(&name), 1, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test]
+async fn when_all_are_gone_verbs_fail() {
+    let Some(servers) = three() else { return };
+    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    servers.iter().for_each(Server::kill);
+    assert!(memcached.ping().await.is_err());
+    let error = memcached.get(&key("name")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(memcached.delete(&key("name")).await.is_err());
+    assert!(memcached.clear("shop").await.is_err());
+}
+
+#[tokio::test]
+async fn one_server_of_several_is_enough_to_begin_with() {
+    let Some(servers) = three() else { return };
+    servers[0].kill();
+    servers[2].kill();
+    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    servers[1].kill();
+    drop(memcached);
+    let error = Memcached::builder(list(&servers))
+        .connect()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}

@@ -1,0 +1,310 @@
+//! What the memcached backend says at start-up when something is not right, and what it never says.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "what helps a test is a test too")]
+
+mod support_servers;
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::Duration,
+};
+
+use larder::{Cache, Error, ErrorKind, Memcached, MemcachedBuilder, Settings};
+use support_servers::Memcached as Server;
+
+/// Nothing that is secret in these tests is without it.
+const SECRET: &str = "s3cret";
+
+async fn fails(builder: MemcachedBuilder, kind: ErrorKind, message: &str) {
+    assert!(!format!("{builder:?}").contains(SECRET));
+    let builder = builder.connect_timeout(Duration::from_millis(500));
+    says(&builder.connect().await.unwrap_err(), kind, message);
+}
+
+fn says(error: &Error, kind: ErrorKind, message: &str) {
+    assert_eq!(error.kind(), kind, "{error}");
+    let text = format!("{error} {error:?}");
+    assert!(text.contains(message), "{text}");
+    assert!(!text.contains(SECRET), "{text}");
+    assert_eq!(error.backend(), Some("memcached"));
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.kill();
+    let refused = Memcached::builder(server.server());
+    fails(refused, ErrorKind::Unavailable, "is the server running").await;
+    let socket = server.folder().join("none.sock");
+    let refused = Memcached::builder(socket.display().to_string());
+    fails(refused, ErrorKind::Unavailable, "CACHE_MEMCACHED_SERVERS").await;
+}
+
+#[tokio::test]
+async fn the_password_is_wrong_or_missing() {
+    let Some(server) = Server::with().user("app", "s3cret-right").start() else {
+        return;
+    };
+    let without = || Memcached::builder(server.server());
+    fails(
+        without(),
+        ErrorKind::Backend,
+        "set CACHE_MEMCACHED_USERNAME",
+    )
+    .await;
+    let wrong = without().username("app").password("s3cret-wrong");
+    fails(wrong, ErrorKind::Backend, "does not know this user").await;
+    let alone = without().username("app");
+    fails(alone, ErrorKind::Settings, "CACHE_MEMCACHED_PASSWORD").await;
+    let odd = without().username("two words").password("s3cret");
+    fails(odd, ErrorKind::Settings, "CACHE_MEMCACHED_USERNAME").await;
+    let odd = without().username("app").password("s3cret\r\nflush_all");
+    fails(odd, ErrorKind::Settings, "CACHE_MEMCACHED_PASSWORD").await;
+    let right = without().username("app").password("s3cret-right");
+    let memcached = right.connect().await.unwrap();
+    assert!(!format!("{memcached:?}").contains(SECRET));
+}
+
+#[tokio::test]
+async fn one_of_several_servers_wants_another_password() {
+    let (Some(one), Some(two)) = (
+        Server::with().user("app", "s3cret-one").start(),
+        Server::with().user("app", "s3cret-two").start(),
+    ) else {
+        return;
+    };
+    let both = Memcached::builder(format!("{},{}", one.server(), two.server()));
+    let both = both.username("app").password("s3cret-one");
+    fails(both, ErrorKind::Backend, "does not know this user").await;
+}
+
+#[tokio::test]
+async fn tls_meets_a_port_without_and_the_reverse() {
+    let (Some(plain), Some(tls)) = (Server::start(), Server::with().tls().start()) else {
+        return;
+    };
+    let ca = tls.certificates().ca().display().to_string();
+    let to_plain = Memcached::builder(plain.server()).tls(true).ca(&ca);
+    let error = to_plain
+        .connect_timeout(Duration::from_millis(300))
+        .connect()
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("CACHE_MEMCACHED_TLS=false"),
+        "{error}"
+    );
+    let to_tls = Memcached::builder(tls.server());
+    let error = to_tls
+        .connect_timeout(Duration::from_secs(1))
+        .connect()
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("CACHE_MEMCACHED_TLS=true"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_authority_is_unknown_or_the_host_another() {
+    let (Some(server), Some(other)) = (Server::with().tls().start(), Server::with().tls().start())
+    else {
+        return;
+    };
+    let without = Memcached::builder(server.server()).tls(true);
+    fails(without, ErrorKind::Settings, "CACHE_MEMCACHED_CA_FILE").await;
+    let ca = other.certificates().ca().display().to_string();
+    let wrong = Memcached::builder(server.server()).tls(true).ca(ca);
+    fails(
+        wrong,
+        ErrorKind::Unavailable,
+        "none of the authorities of CACHE_MEMCACHED_CA_FILE",
+    )
+    .await;
+    let ca = server.certificates().ca().display().to_string();
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let (port, to) = (listener.local_addr().unwrap().port(), server.address());
+    // Whoever answers there has the certificate of another address.
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut server = std::net::TcpStream::connect(to).unwrap();
+        let (mut from, mut into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || std::io::copy(&mut from, &mut into));
+        let _ = std::io::copy(&mut server, &mut client);
+    });
+    let elsewhere = Memcached::builder(format!("127.0.0.2:{port}"))
+        .tls(true)
+        .ca(ca);
+    fails(
+        elsewhere,
+        ErrorKind::Unavailable,
+        "another host than that of CACHE_MEMCACHED_SERVERS",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_server_wants_a_certificate() {
+    let (Some(server), Some(other)) =
+        (Server::with().mtls().start(), Server::with().mtls().start())
+    else {
+        return;
+    };
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let ca = path(server.certificates().ca());
+    let builder = || Memcached::builder(server.server()).tls(true).ca(&ca);
+    fails(
+        builder(),
+        ErrorKind::Unavailable,
+        "CACHE_MEMCACHED_CLIENT_CERT_FILE",
+    )
+    .await;
+    let foreign = other.certificates();
+    let (certificate, key) = (
+        path(foreign.client_certificate()),
+        path(foreign.client_key()),
+    );
+    let foreign = builder().client_certificate(&certificate, &key);
+    fails(
+        foreign,
+        ErrorKind::Unavailable,
+        "CACHE_MEMCACHED_CLIENT_CERT_FILE",
+    )
+    .await;
+    let own = server.certificates();
+    let crossed = builder().client_certificate(path(own.client_certificate()), key);
+    fails(crossed, ErrorKind::Settings, "do not belong together").await;
+    let missing = builder().client_certificate(path(own.client_certificate()), "/nowhere/s3cret");
+    fails(
+        missing,
+        ErrorKind::Settings,
+        "CACHE_MEMCACHED_CLIENT_KEY_FILE",
+    )
+    .await;
+    let right =
+        builder().client_certificate(path(own.client_certificate()), path(own.client_key()));
+    right.connect().await.unwrap();
+}
+
+#[tokio::test]
+async fn certificates_and_sockets_do_not_go_with_everything() {
+    let without = Memcached::builder("127.0.0.1").ca("/etc/ssl/ca.pem");
+    fails(without, ErrorKind::Settings, "CACHE_MEMCACHED_TLS=true").await;
+    let socket = Memcached::builder("/run/memcached.sock")
+        .tls(true)
+        .ca("/etc/ssl/ca.pem");
+    fails(socket, ErrorKind::Settings, "a Unix socket has no TLS").await;
+    let none = Memcached::builder("user:s3cret@host");
+    fails(none, ErrorKind::Settings, "CACHE_MEMCACHED_SERVERS").await;
+}
+
+#[tokio::test]
+async fn the_server_has_no_cas() {
+    let Some(server) = Server::with().arguments(&["-C"]).start() else {
+        return;
+    };
+    let builder = Memcached::builder(server.server());
+    fails(builder, ErrorKind::Unsupported, "-C").await;
+}
+
+/// A server that answers every line in the same way.
+fn answering(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut input = [0; 4096];
+            while let Ok(len @ 1..) = stream.read(&mut input) {
+                for _ in input[..len].split(|byte| *byte == b'\n').skip(1) {
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    address.to_string()
+}
+
+#[tokio::test]
+async fn what_answers_is_something_else() {
+    for (answer, kind, message) in [
+        (
+            "ERROR\r\n",
+            ErrorKind::Unsupported,
+            "older than memcached 1.6",
+        ),
+        (
+            "-ERR unknown command\r\n",
+            ErrorKind::Backend,
+            "no memcached",
+        ),
+        (
+            "HTTP/1.1 400 Bad Request\r\n",
+            ErrorKind::Backend,
+            "no memcached",
+        ),
+        ("", ErrorKind::Timeout, "CACHE_MEMCACHED_CONNECT_TIMEOUT"),
+    ] {
+        let builder = Memcached::builder(answering(answer));
+        fails(builder, kind, message).await;
+    }
+}
+
+#[tokio::test]
+async fn settings_lead_to_the_server() {
+    let Some(server) = Server::with().user("app", "s3cret").start() else {
+        return;
+    };
+    let settings = |password: &'static str| {
+        let pairs = [
+            ("CACHE_TYPE", "MemcachedCache".to_owned()),
+            ("CACHE_MEMCACHED_SERVERS", server.server()),
+            ("CACHE_MEMCACHED_USERNAME", "app".to_owned()),
+            ("CACHE_MEMCACHED_PASSWORD", password.to_owned()),
+            ("CACHE_KEY_PREFIX", "shop".to_owned()),
+        ];
+        Settings::from_pairs(pairs).unwrap()
+    };
+    let right = settings("s3cret");
+    assert!(!format!("{right:?}").contains(SECRET));
+    let cache = Cache::from_settings(&right).await.unwrap();
+    cache.put("answer", 42).await.unwrap();
+    assert_eq!(cache.get("answer").await.unwrap(), Some(42));
+    let error = Cache::from_settings(&settings("s3cret-wrong"))
+        .await
+        .unwrap_err();
+    says(&error, ErrorKind::Backend, "CACHE_MEMCACHED_PASSWORD");
+}
+
+#[tokio::test]
+async fn a_lazy_cache_begins_without_its_server() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.kill();
+    let pairs = [
+        ("CACHE_TYPE", "memcached".to_owned()),
+        ("CACHE_MEMCACHED_SERVERS", server.server()),
+        ("CACHE_CONNECT", "lazy".to_owned()),
+        ("CACHE_BREAKER_DELAY", "50ms".to_owned()),
+    ];
+    let settings = Settings::from_pairs(pairs).unwrap();
+    let cache = Cache::from_settings(&settings).await.unwrap();
+    assert!(cache.put("answer", 42).await.is_err());
+    server.restart();
+    let mut tries = 0;
+    while cache.put("answer", 42).await.is_err() {
+        tries += 1;
+        assert!(tries < 100, "it is not found");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(cache.get("answer").await.unwrap(), Some(42));
+}
