@@ -28,6 +28,8 @@ use crate::{Entry, Error, Key, KeyRef, Result, Timestamp};
 pub use aerospike::{Aerospike, AerospikeBuilder};
 pub use guarded::BreakerState;
 pub(crate) use guarded::{GuardRules, Guarded};
+#[cfg(all(fuzzing, feature = "memcached"))]
+pub use memcached::memcached_answers;
 #[cfg(feature = "memcached")]
 pub use memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]

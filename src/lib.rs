@@ -9,6 +9,7 @@
 //! [`Null`]: crate::Null
 //! [`Redis`]: https://docs.rs/larder/latest/larder/struct.Redis.html
 //! [`Aerospike`]: https://docs.rs/larder/latest/larder/struct.Aerospike.html
+//! [`Memcached`]: https://docs.rs/larder/latest/larder/struct.Memcached.html
 //! [`Backend`]: crate::Backend
 //! [config/cache.toml]: crate::Settings
 //! [quickstart]: https://docs.rs/crate/larder/latest/source/examples/quickstart.rs
@@ -78,6 +79,9 @@ pub use self::{
         Settings,
     },
 };
+#[cfg(all(fuzzing, feature = "memcached"))]
+#[doc(hidden)]
+pub use backend::memcached_answers;
 #[cfg(feature = "aerospike")]
 pub use backend::{Aerospike, AerospikeBuilder};
 #[cfg(feature = "memcached")]

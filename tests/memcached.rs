@@ -41,8 +41,8 @@ async fn passes(mode: &str, start: impl AsyncFn() -> Memcached) {
     }
 }
 
-/// An item takes at most 64 KiB.
-const SMALL_ITEMS: [&str; 4] = ["-I", "64k", "-o", "slab_chunk_max=64"];
+/// An item takes at most half of what is usual.
+const SMALL_ITEMS: [&str; 2] = ["-I", "512k"];
 
 async fn connect(server: &Server) -> Memcached {
     Memcached::builder(server.server()).connect().await.unwrap()
@@ -113,7 +113,7 @@ async fn a_small_item_limit_passes() {
     let Some(server) = Server::with().arguments(&SMALL_ITEMS).start() else {
         return;
     };
-    passes("items of 64 KiB", async || connect(&server).await).await;
+    passes("items of 512 KiB", async || connect(&server).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -610,7 +610,7 @@ async fn a_server_that_evicts_loses_entries_and_nothing_else() {
 async fn the_limit_is_the_servers_own() {
     for (arguments, item) in [
         (&[][..], 1 << 20),
-        (&SMALL_ITEMS, 64 << 10),
+        (&SMALL_ITEMS, 512 << 10),
         (&["-I", "4m"], 4 << 20),
     ] {
         let options = Server::with().arguments(arguments);

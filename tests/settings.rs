@@ -293,11 +293,11 @@ fn several_redis_servers_are_refused_by_name() {
 fn an_unknown_backend_lists_the_names_and_the_nearest() {
     assert_eq!(
         refusal([("CACHE_TYPE", "memroy")]),
-        "CACHE_TYPE must be memory, redis, aerospike or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
     );
     assert_eq!(
         refusal([("CACHE_TYPE", "myapp.RedisCache")]),
-        "CACHE_TYPE must be memory, redis, aerospike or null; it is \"myapp.RedisCache\" (set in the pairs given)",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"myapp.RedisCache\" (set in the pairs given)",
     );
 }
 
@@ -530,6 +530,11 @@ fn the_examples_in_the_file_of_the_project_are_right() {
                 .filter(|rest| !rest.starts_with(' '))
                 .unwrap_or(line)
         })
+        // Certificates are for TLS.
+        .map(|line| match line {
+            "memcached_tls = false" => "memcached_tls = true",
+            line => line,
+        })
         .collect();
     // A socket stands in place of a URL.
     let (sockets, others): (Vec<_>, Vec<_>) = uncommented
@@ -538,6 +543,7 @@ fn the_examples_in_the_file_of_the_project_are_right() {
     assert!(file(&sockets.join("\n")).unwrap().redis.socket.is_some());
     let settings = file(&others.join("\n")).unwrap();
     assert!(settings.redis.url.is_some() && settings.redis.client_key_file.is_some());
+    assert!(settings.memcached.username.is_some() && settings.memcached.ca_file.is_some());
     assert!(settings.threshold.is_some() && settings.hash_key.is_some());
     assert!(settings.ttl_min.is_some() && settings.ttl_max.is_some());
 }
@@ -647,7 +653,7 @@ fn each_mistake_names_its_own_source() {
         jail.set_env("CACHE_TTL_MAX", "400");
         assert_eq!(
             Settings::load().unwrap_err().to_string(),
-            "CACHE_TYPE must be memory, redis, aerospike or null; it is \"nul\" (set in the environment); did you mean null?\n\
+            "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"nul\" (set in the environment); did you mean null?\n\
              CACHE_TTL_MIN is 500 s (set in shop.toml), longer than CACHE_TTL_MAX, 400 s (set in the environment)",
         );
         Ok(())
@@ -853,6 +859,85 @@ fn what_others_call_the_settings_of_redis_leads_to_ours() {
             "{theirs} is not a setting of larder (set in the pairs given); did you mean {ours}?"
         );
         assert_eq!(redis_error(&[(theirs, "1")]), message);
+    }
+}
+
+#[test]
+fn the_settings_of_memcached_are_read() {
+    let settings = Settings::from_pairs([
+        ("CACHE_TYPE", "SASLMemcachedCache"),
+        (
+            "CACHE_MEMCACHED_SERVERS",
+            "one,two:11212,/run/memcached.sock",
+        ),
+        ("CACHE_MEMCACHED_USERNAME", "app"),
+        ("CACHE_MEMCACHED_PASSWORD", "007"),
+        ("CACHE_MEMCACHED_TLS", "yes"),
+        ("CACHE_MEMCACHED_CA_FILE", "/ca.pem"),
+        ("CACHE_MEMCACHED_CLIENT_CERT_FILE", "/client.pem"),
+        ("CACHE_MEMCACHED_CLIENT_KEY_FILE", "/client.key"),
+        ("CACHE_MEMCACHED_CONNECT_TIMEOUT", "2s"),
+        ("CACHE_MEMCACHED_SERVER_TIMEOUT", "50ms"),
+    ]);
+    let settings = settings.unwrap();
+    assert_eq!(settings.backend, BackendKind::Memcached);
+    let memcached = settings.memcached;
+    assert_eq!(memcached.servers, "one,two:11212,/run/memcached.sock");
+    assert_eq!(memcached.username.as_deref(), Some("app"));
+    assert_eq!(memcached.password, Some(Secret::new("007")));
+    assert!(memcached.tls);
+    assert_eq!(memcached.ca_file.as_deref(), Some("/ca.pem"));
+    assert_eq!(memcached.client_cert_file.as_deref(), Some("/client.pem"));
+    assert_eq!(memcached.client_key_file.as_deref(), Some("/client.key"));
+    assert_eq!(memcached.connect_timeout, Duration::from_secs(2));
+    assert_eq!(memcached.server_timeout, Duration::from_millis(50));
+}
+
+#[test]
+fn the_names_that_others_have_for_memcached_are_its_own() {
+    for name in [
+        "memcached",
+        "Memcache",
+        "MemcachedCache",
+        "SASLMemcachedCache",
+        "SpreadSASLMemcachedCache",
+        "flask_caching.backends.memcache.MemcachedCache",
+        "cachelib.memcached.MemcachedCache",
+        "dogpile.cache.pylibmc",
+        "dogpile.cache.pymemcache",
+        "dogpile.cache.bmemcached",
+    ] {
+        let found = one("CACHE_TYPE", name).backend;
+        assert_eq!(found, BackendKind::Memcached, "{name}");
+    }
+}
+
+#[test]
+fn settings_of_memcached_that_contradict_each_other_are_named() {
+    for (pair, message) in [
+        (
+            ("CACHE_MEMCACHED_USERNAME", "app"),
+            "CACHE_MEMCACHED_USERNAME is set and CACHE_MEMCACHED_PASSWORD is not; a user and a password go together",
+        ),
+        (
+            ("CACHE_MEMCACHED_PASSWORD", "s3cret"),
+            "CACHE_MEMCACHED_PASSWORD is set and CACHE_MEMCACHED_USERNAME is not; a user and a password go together",
+        ),
+        (
+            ("CACHE_MEMCACHED_TLS", "true"),
+            "CACHE_MEMCACHED_TLS is set and CACHE_MEMCACHED_CA_FILE is not; TLS needs the authorities to trust",
+        ),
+        (
+            ("CACHE_MEMCACHED_CA_FILE", "/ca.pem"),
+            "CACHE_MEMCACHED_CA_FILE is for TLS, and CACHE_MEMCACHED_TLS is not true",
+        ),
+        (
+            ("CACHE_MEMCACHED_SASL_USERNAME", "app"),
+            "CACHE_MEMCACHED_SASL_USERNAME is not a setting of larder (set in the pairs given); did you mean \
+             CACHE_MEMCACHED_USERNAME?",
+        ),
+    ] {
+        assert_eq!(refusal([pair]), message);
     }
 }
 

@@ -25,6 +25,8 @@ use node::Node;
 use ring::Ring;
 
 pub use builder::MemcachedBuilder;
+#[cfg(fuzzing)]
+pub use protocol::fuzzing::memcached_answers;
 
 const NAME: &str = "memcached";
 

@@ -178,6 +178,16 @@ impl Memcached {
     /// Lets it hang: connections open, and nothing is answered.
     pub(crate) fn stop(&self) {
         signal("STOP", self.pid());
+        // It may take in something for a moment yet.
+        let state = format!("/proc/{}/stat", self.pid());
+        let has_stopped = || {
+            let state = fs::read_to_string(&state);
+            state.is_ok_and(|it| it.rsplit(')').next().is_some_and(|it| it.starts_with(" T")))
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while Path::new(&state).exists() && !has_stopped() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets it go on.

@@ -1,5 +1,7 @@
 //! What is said to a server, and what it answers, whatever the dialect.
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod text;
 
 use bytes::{Bytes, BytesMut};

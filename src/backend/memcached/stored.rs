@@ -163,6 +163,20 @@ fn seconds(ttl: Duration, now: Timestamp) -> i32 {
     i32::try_from(seconds).unwrap_or(i32::MAX)
 }
 
+/// Reads an answer as everything that it could be.
+#[cfg(fuzzing)]
+pub(super) fn examine(reply: Reply, generation: Generation, now: Timestamp) {
+    is_live(&reply, now);
+    let Ok(Some(stored)) = Stored::of(reply) else {
+        return;
+    };
+    if let Ok(Some(entry)) = stored.entry(generation, now) {
+        assert_eq!(cas(generation, entry.version()).unwrap_or(0), stored.cas);
+        assert!(!entry.is_expired(now));
+    }
+    Generation::read(stored.bytes());
+}
+
 pub(super) fn not_a_counter() -> Error {
     Error::new(ErrorKind::WrongType, "the key holds a value, not a counter")
 }
