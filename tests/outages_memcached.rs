@@ -151,8 +151,9 @@ async fn through(fault: &str, link: Link) -> Option<Report> {
     let server = Memcached::start()?;
     let proxy = Proxy::to(server.address()).await;
     let cache = cache(&proxy.address().to_string()).await;
+    let fault = format!("memcached {fault}");
     let report = outage(
-        &format!("memcached {fault}"),
+        &fault,
         cache,
         async || proxy.set(link).await,
         async || proxy.set(Link::Pass).await,
@@ -226,8 +227,8 @@ async fn one_of_three(
     mends(&servers[1]);
     let recovered = load.recovery(Duration::from_secs(10)).await;
     load.run(Duration::from_secs(1)).await;
-    let report = load.end(&format!("memcached, three servers: {fault}"), recovered);
-    let report = report.await;
+    let fault = format!("memcached, three servers: {fault}");
+    let report = load.end(&fault, recovered).await;
     survived(&report);
     assert_eq!(report.stats.breaker, BreakerState::Closed);
     assert_eq!(
