@@ -831,3 +831,22 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn parts_in_two_codings_are_never_combined_by_a_date() {
+    let modified = date(-100);
+    let app = App::new(Origin::now(move |call| {
+        let fields = [
+            HOUR,
+            ("last-modified", &*modified),
+            ("content-encoding", "gzip"),
+        ];
+        match call.number {
+            1 => file(&call, &fields, TEXT),
+            _ => file(&call, &fields[..2], TEXT),
+        }
+    }));
+    fetched(&app, "bytes=0-4").await;
+    fetched(&app, "bytes=5-10").await;
+    fetched(&app, "bytes=0-10").await;
+}

@@ -331,3 +331,130 @@ async fn a_body_with_a_digest_behind_it_is_left_as_it_is() {
     assert!(answer.is_hit());
     assert_eq!(answer.header("content-encoding"), None);
 }
+
+// Ranges by a date, which all codings of a response have in common
+
+/// A server of files that have a date and no tag.
+fn dated(kind: &'static str) -> (Origin, String) {
+    let modified = support::date(-10);
+    let own = modified.clone();
+    let origin = Origin::now(move |call| {
+        let fields = [
+            ("cache-control", "max-age=60"),
+            ("content-type", kind),
+            ("last-modified", &*own),
+            ("content-range", "bytes 100-4399/4400"),
+        ];
+        match call.header("range") {
+            Some(_) => answer(206, &fields, Body::from(text()[100..].to_owned())),
+            None => answer(200, &fields[..3], Body::from(text())),
+        }
+    });
+    (origin, modified)
+}
+
+const REST: (&str, &str) = ("range", "bytes=100-");
+
+fn is_whole(answer: &Answer) -> bool {
+    answer.status == 200 && answer.text() == text()
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_a_date_nothing_is_continued_that_may_be_in_another_coding() {
+    let (origin, modified) = dated("text/plain");
+    let app = App::changed(origin, precompressing);
+    let coded = settled(&app, "br").await;
+    assert_eq!(coded.header("content-encoding"), Some("br"));
+    for accept in ["br", "identity"] {
+        let fields = [REST, ("if-range", &*modified), ("accept-encoding", accept)];
+        let answer = app.get_with("/", &fields).await;
+        assert!(
+            answer.is_hit() && is_whole(&answer),
+            "{accept}: {}",
+            answer.status
+        );
+    }
+    assert_eq!(app.get_with("/", &[REST]).await.status, 206);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stored_before_the_layer_made_codings_is_not_continued_by_a_date_either() {
+    let cache = Cache::memory();
+    let (origin, modified) = dated("text/plain");
+    App::on(cache.clone(), origin.clone(), |layer| layer)
+        .get("/")
+        .await;
+    let app = App::on(cache, origin, precompressing);
+    settled(&app, "br").await;
+    let answer = app.get_with("/", &[REST, ("if-range", &*modified)]).await;
+    assert!(answer.is_hit() && is_whole(&answer), "{}", answer.status);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_is_asked_for_the_whole_where_a_date_decides() {
+    let (origin, modified) = dated("text/plain");
+    let app = App::changed(origin, precompressing);
+    let day = ("if-range", &*modified);
+    for fields in [
+        &[REST, day][..],
+        &[("range", "bytes=100-"), ("range", "bytes=100-"), day],
+        &[REST, day, ("cache-control", "no-store")],
+        &[REST, ("if-range", "W/\"a\"")],
+        &[REST, ("if-unmodified-since", &*modified)],
+        &[REST, ("if-match", "\"a--br\"")],
+    ] {
+        let answer = app.get_with("/", fields).await;
+        assert!(is_whole(&answer), "{fields:?}: {}", answer.status);
+        assert_eq!(app.origin.last_header("range"), None, "{fields:?}");
+        app.cache.purge("http://test.example/").await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_mode_a_handler_is_asked_for_the_whole_too() {
+    let (origin, modified) = dated("text/plain");
+    let app = App::changed(origin, |layer| precompressing(layer).strict());
+    let answer = app.get_with("/", &[REST, ("if-range", &*modified)]).await;
+    assert!(is_whole(&answer), "{}", answer.status);
+    assert_eq!(app.origin.last_header("range"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_of_what_has_no_other_coding_is_cut_by_a_date() {
+    let (origin, modified) = dated("image/png");
+    let app = App::changed(origin, precompressing);
+    for _ in 0..2 {
+        let answer = app.get_with("/", &[REST, ("if-range", &*modified)]).await;
+        assert_eq!((answer.status, answer.text()), (206, &text()[100..]));
+    }
+    assert_eq!(app.origin.last_header("range"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_layers_of_one_cache_tell_tags_of_compressed_forms_each_in_its_own_way() {
+    const TAGGED: [(&str, &str); 3] = [
+        ("cache-control", "max-age=60"),
+        ("content-type", "text/plain"),
+        ("cache-tag", "a"),
+    ];
+    for passing_is_first in [true, false] {
+        let cache = Cache::memory();
+        let on = |change: fn(CacheLayer) -> CacheLayer| {
+            App::on(cache.clone(), plain(&TAGGED), |layer| {
+                change(precompressing(layer))
+            })
+        };
+        let passing = on(|layer| layer.pass_tags(larder::TagField::SurrogateKey));
+        let silent = on(|layer| layer);
+        let mut apps = [(passing, Some("a")), (silent, None)];
+        if !passing_is_first {
+            apps.reverse();
+        }
+        for (app, tags) in apps {
+            let coded = settled(&app, "br").await;
+            assert_eq!(coded.header("content-encoding"), Some("br"));
+            assert_eq!(coded.header("surrogate-key"), tags, "{passing_is_first}");
+            assert_eq!(coded.header("cache-tag"), None);
+        }
+    }
+}

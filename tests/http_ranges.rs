@@ -393,6 +393,25 @@ async fn if_range_takes_a_date_that_is_strong() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn if_range_takes_no_date_that_a_response_may_have_in_several_codings() {
+    let modified = date(-10);
+    let own = modified.clone();
+    let app = App::new(Origin::now(move |_| {
+        let fields = [
+            ("cache-control", "max-age=60"),
+            ("last-modified", &*own),
+            ("vary", "Accept-Encoding"),
+        ];
+        answer(200, &fields, TEXT)
+    }));
+    app.get("/").await;
+    let fields = [("range", "bytes=0-1"), ("if-range", &*modified)];
+    let whole = app.get_with("/", &fields).await;
+    assert!(whole.is_hit());
+    assert_eq!((whole.status, whole.text()), (200, TEXT));
+}
+
 // What is stored and does not answer as it is
 
 #[tokio::test(start_paused = true)]

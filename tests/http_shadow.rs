@@ -137,3 +137,56 @@ async fn a_report_is_a_table() {
     let row: Vec<_> = shown.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row, ["-", "3", "2", "2", "2", "field", "x-field:", "2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_sees_the_client_s_own_conditions_where_nothing_is_stored() {
+    let (app, _) = shadowed(Origin::with(&[
+        ("cache-control", "max-age=60"),
+        ("etag", "\"a\""),
+    ]));
+    app.get_with("/", &[("if-none-match", "\"a\"")]).await;
+    assert_eq!(app.origin.last_header("if-none-match").unwrap(), "\"a\"");
+}
+
+/// Answers in the first language that is asked for.
+fn speaking() -> Origin {
+    Origin::now(|call| {
+        let fields = [("cache-control", "max-age=60"), ("vary", "accept-language")];
+        let wishes = call.header("accept-language").unwrap_or("none").to_owned();
+        support::answer(200, &fields, wishes)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_sees_all_the_languages_that_a_client_names() {
+    let shadow = Shadow::new(1.0);
+    let app = App::changed(speaking(), |layer| {
+        layer
+            .languages(["en", "de"])
+            .unwrap()
+            .shadow(shadow.clone())
+    });
+    let wishes = [("accept-language", "de-AT, en;q=0.5")];
+    for _ in 0..2 {
+        assert_eq!(app.get_with("/", &wishes).await.text(), "de-AT, en;q=0.5");
+    }
+    let route = only_route(&shadow);
+    assert_eq!((route.hits, route.compared, route.wrong), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stored_for_all_the_languages_of_a_client_does_not_answer_for_one() {
+    let cache = larder::Cache::memory();
+    let shadow = App::on(cache.clone(), speaking(), |layer| {
+        layer
+            .languages(["en", "de"])
+            .unwrap()
+            .shadow(Shadow::new(1.0))
+    });
+    let wishes = [("accept-language", "de-AT, en;q=0.5")];
+    shadow.get_with("/", &wishes).await;
+    let app = App::on(cache, speaking(), |layer| {
+        layer.languages(["en", "de"]).unwrap()
+    });
+    assert_eq!(app.get_with("/", &wishes).await.text(), "de");
+}

@@ -9,8 +9,9 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
-use larder::{Cache, CacheBody, Reason};
+use larder::{Cache, CacheBody, CacheLayer, Reason, Shadow, TagField};
 use support::{App, Asking, Feed, Origin, Step, answer, body_of, feed, frames, settle};
+use tower::ServiceExt;
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
@@ -231,6 +232,72 @@ async fn trailers_that_none_may_be_are_for_nobody_else() {
             (1, &HeaderValue::from_static("1"))
         );
     }
+}
+
+/// Every answer has what is for caches behind its body.
+fn speaking_to_caches() -> Origin {
+    Origin::now(|_| {
+        let trailers = Step::Trailers(&[
+            ("cache-tag", "a"),
+            ("surrogate-key", "b"),
+            ("larder-cache-control", "max-age=1"),
+            ("server-timing", "db;dur=3"),
+        ]);
+        answer(200, FRESH, frames(&[Step::Data("text"), trailers]))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_for_this_cache_alone_is_kept_from_clients_behind_a_body_too() {
+    type Change = fn(CacheLayer) -> CacheLayer;
+    type Fields = &'static [(&'static str, &'static str)];
+    let cases: [(&str, Fields, Change); 7] = [
+        ("GET", &[], |layer| layer),
+        ("GET", &[("cache-control", "no-store")], |layer| layer),
+        ("GET", &[], |layer| layer.max_body_bytes(1)),
+        ("GET", &[], |layer| layer.pass_tags(TagField::CacheTag)),
+        ("GET", &[], |layer| layer.shadow(Shadow::new(1.0))),
+        ("POST", &[], |layer| layer),
+        ("OPTIONS", &[], |layer| layer),
+    ];
+    for (method, fields, change) in cases {
+        let app = App::changed(speaking_to_caches(), change);
+        for _ in 0..2 {
+            let request = support::request(method, "/", fields);
+            let response = app.service.clone().oneshot(request).await.unwrap();
+            let (text, trailers) = whole(response.into_body()).await;
+            let trailers = trailers.unwrap();
+            assert_eq!(
+                (text.as_str(), trailers.len()),
+                ("text", 1),
+                "{method} {fields:?}"
+            );
+            assert_eq!(trailers["server-timing"], "db;dur=3");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_share_a_body_are_not_given_it_either() {
+    let (feed, app) = steered(FRESH);
+    let (first, second) = (app.open("/", &[]).await, app.open("/", &[]).await);
+    feed.send(Step::Data("text"));
+    feed.send(Step::Trailer("cache-tag", "a"));
+    drop(feed);
+    for response in [second, first] {
+        let (text, trailers) = whole(response.into_body()).await;
+        assert_eq!((text.as_str(), trailers), ("text", None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn around_a_router_nothing_comes_behind_a_body_that_is_for_this_cache_alone() {
+    let router = axum::Router::new().fallback_service(speaking_to_caches().infallible());
+    let service = CacheLayer::new(Cache::memory()).around_service(router);
+    let request = support::request("GET", "/", &[("cache-control", "no-store")]);
+    let response = service.oneshot(request).await.unwrap();
+    let collected = response.into_body().collect().await;
+    assert_eq!(collected.unwrap().trailers().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,9 @@ use axum::{Json, Router, body::Body, routing::get};
 use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
-use larder::{Cache, CacheControl, CacheLayer, CacheTags, PutOptions, Reason, TagField};
+use larder::{
+    Cache, CacheControl, CacheLayer, CachePolicy, CacheTags, PutOptions, Reason, TagField,
+};
 use support::{Answer, App, Asking, Origin, answer, request, send};
 use tokio::sync::Notify;
 
@@ -239,6 +241,21 @@ async fn the_first_tagged_response_is_stored_in_memory_and_makes_a_layer_on_a_se
         app.get("/").await;
         app.cache.flush().await;
         assert!(is_there(&app, "/").await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_expects_tags_stores_the_first_tagged_response_on_a_server_too() {
+    type Change = fn(CacheLayer) -> CacheLayer;
+    let told: Change = |layer| layer.expect_tags();
+    let by_policy: Change = |layer| layer.policy(CachePolicy::new().tag("pages")).unwrap();
+    for change in [told, by_policy] {
+        let app = App::on(Cache::new(Asking::new()), Origin::with(TAGGED), change);
+        app.get("/").await;
+        app.cache.flush().await;
+        assert!(is_there(&app, "/").await);
+        app.cache.invalidate_tag("user:7").await.unwrap();
+        assert!(!is_there(&app, "/").await);
     }
 }
 
@@ -602,4 +619,67 @@ async fn a_head_that_brings_a_response_up_to_date_keeps_its_tags() {
         app.cache.invalidate_tag(tag).await.unwrap();
         assert!(!is_there(&app, "/").await, "{tag}");
     }
+}
+
+// Several layers of one cache
+
+#[tokio::test(start_paused = true)]
+async fn two_layers_of_one_cache_tell_tags_each_in_its_own_way() {
+    type Change = fn(CacheLayer) -> CacheLayer;
+    const ALL: [(Change, Option<&str>, Option<&str>); 3] = [
+        (|layer| layer, None, None),
+        (
+            |layer| layer.pass_tags(TagField::CacheTag),
+            Some("user:7,users,page"),
+            None,
+        ),
+        (
+            |layer| layer.pass_tags(TagField::SurrogateKey),
+            None,
+            Some("user:7 users page"),
+        ),
+    ];
+    for first in ALL {
+        for cache in caches() {
+            let app = warm(cache.clone(), Origin::with(TAGGED), first.0).await;
+            app.get("/").await;
+            app.cache.flush().await;
+            for (change, cache_tag, surrogate_key) in ALL {
+                let other = App::on(cache.clone(), app.origin.clone(), change);
+                let hit = other.get("/").await;
+                assert!(hit.is_hit());
+                let sorted = |line: Option<&str>| {
+                    let mut tags: Vec<_> = line?.split([',', ' ']).map(str::to_owned).collect();
+                    tags.sort();
+                    Some(tags)
+                };
+                assert_eq!(sorted(hit.header("cache-tag")), sorted(cache_tag));
+                assert_eq!(sorted(hit.header("surrogate-key")), sorted(surrogate_key));
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_under_way_in_a_layer_that_passes_tags_on_is_not_shared_with_one_that_does_not()
+{
+    let (gate, cache) = (Arc::new(Notify::new()), Cache::memory());
+    let passing = App::on(cache.clone(), gated(&gate), |layer| {
+        layer.pass_tags(TagField::CacheTag)
+    });
+    let silent = App::on(cache, passing.origin.clone(), |layer| layer);
+    let ask = |app: &App| {
+        let app = app.clone();
+        tokio::spawn(async move { app.get("/").await })
+    };
+    let first = ask(&passing);
+    while passing.calls() < 1 {
+        tokio::task::yield_now().await;
+    }
+    let second = ask(&silent);
+    tokio::task::yield_now().await;
+    gate.notify_one();
+    assert_eq!(first.await.unwrap().header("cache-tag"), Some("a"));
+    gate.notify_one();
+    assert_eq!(second.await.unwrap().header("cache-tag"), None);
 }

@@ -290,3 +290,29 @@ fn a_name_that_is_not_of_that_kind_is_refused() {
         assert!(error.to_string().contains("-cache-control"), "{error}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_layers_of_one_cache_each_go_by_their_own_field() {
+    const SHOP: &str = "shop-cache-control";
+    let fields = [(OWN, "max-age=10"), (SHOP, "max-age=60")];
+    for shop_is_first in [true, false] {
+        let cache = Cache::memory();
+        let of_shop = |layer: CacheLayer| layer.target_field(SHOP).unwrap();
+        let shop = App::on(cache.clone(), Origin::with(&fields), of_shop);
+        let usual = App::on(cache, Origin::with(&fields), |layer| layer);
+        let [first, other] = match shop_is_first {
+            true => [&shop, &usual],
+            false => [&usual, &shop],
+        };
+        first.get("/").await;
+        other.get("/").await;
+        let (by_shop, by_usual) = (shop.get("/").await, usual.get("/").await);
+        assert!(by_shop.is_hit() && by_usual.is_hit());
+        assert_eq!((by_shop.header(SHOP), by_usual.header(OWN)), (None, None));
+        assert_eq!(by_shop.header(OWN), Some("max-age=10"));
+        assert_eq!(by_usual.header(SHOP), Some("max-age=60"));
+        after(10.5).await;
+        assert!(shop.get("/").await.is_hit());
+        assert!(!usual.get("/").await.is_hit());
+    }
+}

@@ -5,6 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+#[cfg(feature = "compression")]
+use super::precompress;
 use super::{
     asked::Asked,
     body::CacheBody,
@@ -168,6 +170,10 @@ fn ranged<R>(
 ) -> Option<Response<CacheBody<R>>> {
     // RFC 9110 §14.2: only in place of a 200.
     if judged(stored.head.status) != StatusCode::OK {
+        return None;
+    }
+    #[cfg(feature = "compression")]
+    if precompress::may_mix_with(config, client, stored) {
         return None;
     }
     let len = whole_len(stored);

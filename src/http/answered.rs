@@ -276,7 +276,7 @@ impl Answered {
             }
             let telling = self.telling(is_made.then_some(came.as_u16()), updated, None);
             telling.append(&self.config, &mut parts.headers);
-            return Response::from_parts(parts, CacheBody::pass(body));
+            return Response::from_parts(parts, CacheBody::pass(body, &self.config));
         }
         #[cfg(feature = "compression")]
         precompress::announce(&self.config, parts.status, &mut parts.headers);
@@ -322,7 +322,7 @@ impl Answered {
             }
             Err(refused) => {
                 self.refused(&refused);
-                (CacheBody::pass(body), Some(refused.reason))
+                (CacheBody::pass(body, &self.config), Some(refused.reason))
             }
         };
         if not_modified {

@@ -5,7 +5,8 @@ use std::{
     future::poll_fn,
     ops::Range,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -15,8 +16,10 @@ use http_body::{Body, Frame, SizeHint};
 use self::window::Window;
 use super::{
     body_error::{BodyError, BoxError},
+    layer::Config,
     shadow::Comparison,
     stream::Reader,
+    trailers,
 };
 
 pin_project_lite::pin_project! {
@@ -37,8 +40,9 @@ pin_project_lite::pin_project! {
         Stored { bytes: Option<Bytes> },
         // Seldom, and boxed for the sake of all others.
         Trailed { rest: Box<(Option<Bytes>, Option<HeaderMap>)> },
-        Pass { #[pin] body: B },
-        Watched { #[pin] body: B, comparison: Option<Box<Comparison>> },
+        // A layer takes out of the trailers what is not for clients.
+        Pass { #[pin] body: B, layer: Option<Arc<Config>> },
+        Watched { #[pin] body: B, layer: Arc<Config>, comparison: Option<Box<Comparison>> },
         // Boxed, because few bodies are ranges and every hit is moved around.
         Chunks { chunks: Box<Chunks> },
         Window { window: Box<Window<B>> },
@@ -77,9 +81,20 @@ impl<B> CacheBody<B> {
         }
     }
 
-    pub(super) fn pass(body: B) -> Self {
+    /// A body as it is.
+    pub(super) fn raw(body: B) -> Self {
         Self {
-            kind: Kind::Pass { body },
+            kind: Kind::Pass { body, layer: None },
+        }
+    }
+
+    /// A body of the inner service, but for trailers that clients are not given.
+    pub(super) fn pass(body: B, layer: &Arc<Config>) -> Self {
+        Self {
+            kind: Kind::Pass {
+                body,
+                layer: Some(layer.clone()),
+            },
         }
     }
 
@@ -92,10 +107,11 @@ impl<B> CacheBody<B> {
     }
 
     /// A body of the inner service that is compared with a stored one as it goes by.
-    pub(super) fn watched(body: B, comparison: Comparison) -> Self {
+    pub(super) fn watched(body: B, layer: &Arc<Config>, comparison: Comparison) -> Self {
         Self {
             kind: Kind::Watched {
                 body,
+                layer: layer.clone(),
                 comparison: Some(Box::new(comparison)),
             },
         }
@@ -136,10 +152,15 @@ impl<B> CacheBody<B> {
 
     /// The stored bytes or the inner service's own body, when there is nothing more to this one.
     #[cfg(feature = "axum")]
-    pub(super) fn unwrap(self) -> Unwrapped<B> {
+    pub(super) fn unwrap(self) -> Unwrapped<B>
+    where
+        B: Body,
+    {
         match self.kind {
             Kind::Stored { bytes } => Unwrapped::Stored(bytes.unwrap_or_default()),
-            Kind::Pass { body } => Unwrapped::Pass(body),
+            Kind::Pass { body, layer } if layer.is_none() || body.is_end_stream() => {
+                Unwrapped::Pass(body)
+            }
             kind => Unwrapped::Other(Self { kind }),
         }
     }
@@ -173,20 +194,19 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for CacheBody<B> {
                         .map(Ok),
                 )
             }
-            KindProj::Pass { body } => body.poll_frame(cx).map_err(BodyError::inner),
+            KindProj::Pass { body, layer } => poll_told(body, layer.as_deref(), cx),
             KindProj::Shared { reader } => reader.poll_frame(cx),
             KindProj::Watched {
                 mut body,
+                layer,
                 comparison,
             } => {
-                let frame = std::task::ready!(body.as_mut().poll_frame(cx));
+                let frame = ready!(poll_told(body.as_mut(), Some(layer), cx));
                 if let Some(mut watching) = comparison.take() {
                     let data = match &frame {
                         Some(Ok(frame)) => Some(frame.data_ref().map_or(&[][..], |data| data)),
                         // What broke off is not compared.
-                        Some(Err(_)) => {
-                            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::inner)));
-                        }
+                        Some(Err(_)) => return Poll::Ready(frame),
                         None => None,
                     };
                     let goes_on = data.is_some_and(|data| watching.data(data));
@@ -196,7 +216,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for CacheBody<B> {
                         _ => watching.end(),
                     }
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::inner)))
+                Poll::Ready(frame)
             }
             KindProj::Chunks { chunks } => {
                 let next = chunks.rest.next();
@@ -213,7 +233,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for CacheBody<B> {
             Kind::Chunks { chunks } => chunks.len == 0,
             Kind::Window { window } => window.len() == 0,
             Kind::Trailed { rest } => rest.1.is_none(),
-            Kind::Pass { body } | Kind::Watched { body, .. } => body.is_end_stream(),
+            Kind::Pass { body, .. } | Kind::Watched { body, .. } => body.is_end_stream(),
             Kind::Shared { reader } => reader.is_end_stream(),
         }
     }
@@ -230,7 +250,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for CacheBody<B> {
             }
             Kind::Chunks { chunks } => SizeHint::with_exact(chunks.len),
             Kind::Window { window } => SizeHint::with_exact(window.len()),
-            Kind::Pass { body } | Kind::Watched { body, .. } => body.size_hint(),
+            Kind::Pass { body, .. } | Kind::Watched { body, .. } => body.size_hint(),
             Kind::Shared { reader } => reader.size_hint(),
         }
     }
@@ -238,7 +258,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for CacheBody<B> {
 
 impl<B: Default> Default for CacheBody<B> {
     fn default() -> Self {
-        Self::pass(B::default())
+        Self::raw(B::default())
     }
 }
 
@@ -253,6 +273,26 @@ impl<B> fmt::Debug for CacheBody<B> {
             Kind::Window { .. } => "CacheBody::Window",
             Kind::Shared { .. } => "CacheBody::Shared",
         })
+    }
+}
+
+/// Polls a body of the inner service, and leaves out of what it gives what clients are not given.
+fn poll_told<B: Body<Data = Bytes, Error: Into<BoxError>>>(
+    mut body: Pin<&mut B>,
+    layer: Option<&Config>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    loop {
+        let mut frame = ready!(body.as_mut().poll_frame(cx).map_err(BodyError::inner));
+        if let (Some(Ok(frame)), Some(layer)) = (&mut frame, layer)
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            trailers::hide(trailers, &layer.rules.targets);
+            if trailers.is_empty() {
+                continue;
+            }
+        }
+        return Poll::Ready(frame);
     }
 }
 

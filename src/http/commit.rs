@@ -63,15 +63,16 @@ impl Commit {
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         if body.is_end_stream() || expected == Some(0) {
+            let passed = CacheBody::pass(body, &self.config);
             match expected {
                 None | Some(0) => self.store_whole(Bytes::new(), HeaderMap::new()),
                 Some(_) => self.broken(),
             }
-            return CacheBody::pass(body);
+            return passed;
         }
         let (stream, reader) = Stream::new(&self);
         self.share(&stream, expected);
-        let body = Box::pin(CacheBody::pass(body));
+        let body = Box::pin(CacheBody::raw(body));
         stream.begin(body, Keeping::new(self, expected));
         CacheBody::shared(reader)
     }
@@ -193,7 +194,8 @@ impl Commit {
         }
         let (payload, body_at) = head.encode(&body, &trailers);
         let body = payload.slice(body_at..);
-        let stored = StoredResponse::new(head, body, trailers, policy, rules);
+        let mut stored = StoredResponse::new(head, body, trailers, policy, rules);
+        stored.pass_tags(&stamps, rules);
         let weight = stored.weight();
         let entry = Entry::new(CodecId::RESPONSE, payload, now)
             .with_decoded(Arc::new(stored), weight)

@@ -69,13 +69,14 @@ where
         };
         drop(asking);
         let client = self.request.headers().clone();
+        let may_mix = self.may_mix();
         if self.is_strict() {
             let parts = self.met.as_ref().map(|met| &met.policy.parts);
             strict::narrow(&mut self.request, parts);
         }
         let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
         let is_about_a_part = whole.is_some() || stale.is_none() && !self.serves_no_ranges();
-        if self.asked.range == RangeField::Bytes && !is_about_a_part {
+        if self.asked.range == RangeField::Bytes && !is_about_a_part || may_mix {
             self.request.headers_mut().remove(RANGE);
             self.request.headers_mut().remove(IF_RANGE);
         }
@@ -155,6 +156,10 @@ where
     /// Makes the request ask for what the cache needs: whether the stored response is still good, or a whole new one.
     /// Says whether it does the former, and whether conditions of the client were taken out.
     fn set_conditions(&mut self, stale: Option<&Stale>) -> (bool, bool) {
+        if self.config.shadow.is_some() {
+            // The handler sees what it would see without the layer.
+            return (false, false);
+        }
         let is_strict = self.is_strict();
         if self.asked.is_head {
             return (false, is_strict && self.asked.conditional);

@@ -2,37 +2,31 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use tower_service::Service;
 
-use super::{
-    body::CacheBody,
-    status::CACHE_STATUS,
-    tags::{self, TagField},
-};
+use super::{body::CacheBody, layer::Config, status::CACHE_STATUS, tags};
 
 /// What a response that is passed on tells of it.
 pub(super) struct Passed {
     pub(super) status: Option<HeaderValue>,
-    /// The field that tags are passed on in.
-    pub(super) tags: Option<TagField>,
-    /// The field that is for this cache alone.
-    pub(super) hidden: Option<HeaderName>,
+    pub(super) layer: Arc<Config>,
 }
 
 impl Passed {
-    fn tell<R>(self, response: &mut Response<R>) {
-        tags::pass_on(response, self.tags);
-        if let Some(hidden) = &self.hidden {
-            response.headers_mut().remove(hidden);
-        }
+    fn tell<R>(self, mut response: Response<R>) -> Response<CacheBody<R>> {
+        let rules = &self.layer.rules;
+        tags::pass_on(&mut response, rules.pass_tags);
+        rules.targets.hide(response.headers_mut());
         if let Some(status) = self.status {
             // A map that is full has no room to tell in; adding to it would panic.
             let _ = response.headers_mut().try_append(CACHE_STATUS, status);
         }
+        response.map(|body| CacheBody::pass(body, &self.layer))
     }
 }
 
@@ -107,11 +101,11 @@ where
                 .take()
                 .expect("a future is not polled after its end"))),
             KindProj::Pass { call, telling } => {
-                let mut response = ready!(call.as_mut().poll(cx))?;
-                if let Some(passed) = telling.take() {
-                    passed.tell(&mut response);
-                }
-                Poll::Ready(Ok(response.map(CacheBody::pass)))
+                let response = ready!(call.as_mut().poll(cx))?;
+                Poll::Ready(Ok(match telling.take() {
+                    Some(passed) => passed.tell(response),
+                    None => response.map(CacheBody::raw),
+                }))
             }
             KindProj::Work { future } => future.as_mut().poll(cx),
         }

@@ -39,7 +39,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 /// Reads a stored response and a record of variants, as from a server that was written to by somebody else.
 pub fn stored(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
-    if let Ok(stored) = StoredResponse::decode(&bytes, &Rules::default()) {
+    if let Ok(stored) = StoredResponse::decode(&bytes, &[], &Rules::default()) {
         for not_modified in [false, true] {
             let headers = stored.hit_headers(not_modified, None, 0, 0);
             assert!(headers.contains_key(header::AGE));
@@ -48,7 +48,7 @@ pub fn stored(bytes: &[u8]) {
         let body = std::slice::from_ref(&stored.body);
         let (again, body_at) = stored.head.encode(body, &trailers);
         assert_eq!(again[body_at..], stored.body);
-        let again = StoredResponse::decode(&again, &Rules::default());
+        let again = StoredResponse::decode(&again, &[], &Rules::default());
         let again = again.expect("what was written can be read");
         assert_eq!(again.head.headers, stored.head.headers);
         assert_eq!(again.trailers(), stored.trailers());

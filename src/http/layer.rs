@@ -73,6 +73,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) struct Config {
     pub(super) cache: Cache,
     pub(super) rules: Rules,
+    /// Tells [what the rules make](Rules::view) of stored responses from what those of other layers do.
+    pub(super) view: u64,
     pub(super) policies: Option<Policies>,
     pub(super) shadow: Option<Shadow>,
     /// Handlers see what is in the key only.
@@ -114,6 +116,7 @@ impl CacheLayer {
         Self(Arc::new(Config {
             cache,
             rules: Rules::default(),
+            view: Rules::default().view(),
             policies: None,
             shadow: None,
             strict: false,
@@ -140,7 +143,9 @@ impl CacheLayer {
     }
 
     pub(super) fn change(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(Arc::make_mut(&mut self.0));
+        let config = Arc::make_mut(&mut self.0);
+        change(config);
+        config.view = config.rules.view();
         self
     }
 
@@ -329,6 +334,24 @@ impl CacheLayer {
     /// ```
     pub fn carry_tags(self, carry: bool) -> Self {
         self.change(|config| config.carry_tags = carry)
+    }
+
+    /// Says that handlers name tags, so that on a server the first response with tags is stored too.
+    ///
+    /// Where several processes share a backend, a response with tags is stored only if it was asked before the handler ran
+    /// which tags were invalidated lately, and that takes a place in a round trip. So a layer does it from the first
+    /// response on that had tags, which is not stored then; told so here, or by a policy that [tags](crate::CachePolicy::tag),
+    /// it does it from the beginning. In memory nothing changes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Cache, CacheLayer};
+    ///
+    /// let layer = CacheLayer::new(Cache::memory()).expect_tags();
+    /// ```
+    pub fn expect_tags(self) -> Self {
+        self.change(|config| config.has_tags = Arc::new(AtomicBool::new(true)))
     }
 
     /// Puts the layer around a whole router, as what `axum::serve` takes.

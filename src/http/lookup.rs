@@ -137,7 +137,7 @@ async fn lease(
 
 /// What is known of the tags invalidated lately, for a load that begins: a response may turn out to have tags. On a
 /// backend that is shared it costs a question, beside the one for the response, so a layer asks from the first response
-/// on that had tags; that one is not stored.
+/// on that had tags, which is not stored, unless it was told to expect some.
 pub(super) async fn see_tags(config: &Config) -> Option<Seen> {
     if !config.has_tags.load(Ordering::Relaxed) && config.cache.capabilities().shared {
         return None;
@@ -222,10 +222,11 @@ pub(super) fn record<'a>(config: &Config, entry: &'a Entry) -> Option<&'a Varian
 
 /// The response that an entry holds, if it holds one.
 pub(super) fn response<'a>(config: &Config, entry: &'a Entry) -> Option<&'a StoredResponse> {
-    let rules = &config.rules;
-    read(config, entry, CodecId::RESPONSE, |entry| {
-        StoredResponse::decode(entry.payload(), rules)
-    })
+    let decode =
+        |entry: &Entry| StoredResponse::decode(entry.payload(), entry.tags(), &config.rules);
+    let stored = read(config, entry, CodecId::RESPONSE, decode)?;
+    // Another layer of the same cache may have read it first.
+    stored.seen_by(config.view, || decode(entry).ok())
 }
 
 /// By what a response that was found is reused at `now`: what it says itself, unless its URI was purged softly since or

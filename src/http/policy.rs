@@ -1,6 +1,9 @@
 //! The settings that the rules of HTTP leave open, and the one decision made of a response that comes.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, StatusCode};
 
@@ -13,7 +16,7 @@ use super::{
 use crate::Reason;
 
 /// What a layer does where the RFCs leave the choice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rules {
     /// How long a response is fresh whose handler says nothing about caching; `None` does not store it.
     pub(crate) default_ttl: Option<Duration>,
@@ -47,6 +50,15 @@ impl Default for Rules {
             generate_etags: false,
             pass_tags: None,
         }
+    }
+}
+
+impl Rules {
+    /// What tells what these rules make of a stored response from what others do, in this process.
+    pub(crate) fn view(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 }
 

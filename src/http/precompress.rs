@@ -12,7 +12,9 @@ use std::{pin::pin, sync::Arc};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request,
-    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_MATCH, RANGE, VARY},
+    header::{
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_MATCH, IF_RANGE, RANGE, VARY,
+    },
 };
 use tokio::runtime::Handle;
 
@@ -25,11 +27,13 @@ use super::{
     lookup::{self, Looked},
     patience::Patience,
     policy::Rules,
+    range::is_by_date,
     stored::{StoredHead, StoredResponse},
+    tags::{self, TagField},
     text::tokens,
     variants,
 };
-use crate::{CodecId, Entry, Key, Peek, PutMode, Timestamp, cache::Joined};
+use crate::{CodecId, Entry, Key, Peek, PutMode, TagStamp, Timestamp, cache::Joined};
 
 pub use coding::Coding;
 
@@ -77,9 +81,35 @@ impl Precompress {
     /// is its own business (RFC 9110 §13.1.1).
     pub(super) fn restore_tags<B>(&self, request: &mut Request<B>) {
         if self.is_on() && request.headers().contains_key(IF_MATCH) {
-            restore_tags(&self.0, request.headers_mut(), &IF_MATCH);
+            let is_coded = restore_tags(&self.0, request.headers_mut(), &IF_MATCH);
+            if is_coded {
+                // The handler's bytes are not those that the client has.
+                request.headers_mut().remove(RANGE);
+            }
         }
     }
+}
+
+/// Whether a request goes on with something by a date, which a response and its compressed forms have in common (RFC 9110
+/// §13.1.5): the client may have one of those, and a handler would give it bytes as they are.
+pub(super) fn may_mix(config: &Config, request: &HeaderMap) -> bool {
+    hides_wish(config) && is_by_date(request)
+}
+
+/// [`may_mix`] for a stored response. One that was stored before the layer made codings does not say that it varies by
+/// them.
+pub(super) fn may_mix_with(config: &Config, request: &HeaderMap, stored: &StoredResponse) -> bool {
+    let head = &stored.head;
+    may_mix(config, request) && may_encode(head.status, &head.headers)
+}
+
+/// Makes a request that is not for the cache one for the whole, where what it goes on with may be in another coding.
+pub(super) fn ask_for_whole<B>(config: &Config, mut request: Request<B>) -> Request<B> {
+    if may_mix(config, request.headers()) {
+        request.headers_mut().remove(RANGE);
+        request.headers_mut().remove(IF_RANGE);
+    }
+    request
 }
 
 /// Says that the answer depends on the coding that a client takes, where it may come in one.
@@ -217,7 +247,7 @@ fn encode_behind(config: &Arc<Config>, entry: &Entry, key: Key, coding: Coding, 
         let (own, plain) = (config.clone(), entry.clone());
         let encoding = runtime.spawn_blocking(move || {
             let stored = lookup::response(&own, &plain)?;
-            encode(stored, coding, &own.rules)
+            encode(stored, plain.tags(), coding, &own.rules)
         });
         let encoded = encoding.await.ok().flatten();
         match encoded {
@@ -239,6 +269,7 @@ fn encode_behind(config: &Arc<Config>, entry: &Entry, key: Key, coding: Coding, 
 /// The stored response in a coding, as bytes and decoded; `None` where it would not be smaller.
 fn encode(
     stored: &StoredResponse,
+    stamps: &[TagStamp],
     coding: Coding,
     rules: &Rules,
 ) -> Option<(Bytes, StoredResponse)> {
@@ -248,6 +279,8 @@ fn encode(
     vary_by_coding(&mut headers)?;
     headers.try_insert(CONTENT_ENCODING, coding.value()).ok()?;
     headers.remove(CONTENT_LENGTH);
+    // The form has no tags of its own to end by, and layers that pass on those of the response want to know them.
+    tags::pass_stored(&mut headers, stamps, Some(TagField::CacheTag));
     if let Some(tag) = encoded_tag(&headers, coding) {
         headers.insert(ETAG, tag);
     }
@@ -260,8 +293,7 @@ fn encode(
     let trailers = stored.trailers().cloned().unwrap_or_default();
     let (payload, body_at) = head.encode(&[body], &trailers);
     let body = payload.slice(body_at..);
-    Some((
-        payload,
-        StoredResponse::new(Arc::new(head), body, trailers, stored.policy, rules),
-    ))
+    let mut encoded = StoredResponse::new(Arc::new(head), body, trailers, stored.policy, rules);
+    encoded.pass_tags(&[], rules);
+    Some((payload, encoded))
 }

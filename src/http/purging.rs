@@ -246,7 +246,7 @@ fn made_stale(entry: &Entry, now: Timestamp) -> Option<Entry> {
         return same(record.encode(), record.weight());
     }
     // What the layer's rules change about a response is not in the store.
-    let mut stored = StoredResponse::decode(entry.payload(), &Rules::default()).ok()?;
+    let mut stored = StoredResponse::decode(entry.payload(), &[], &Rules::default()).ok()?;
     Arc::make_mut(&mut stored.head).purged.get_or_insert(now);
     let trailers = stored.trailers().cloned().unwrap_or_default();
     let (payload, _) = stored.head.encode(slice::from_ref(&stored.body), &trailers);

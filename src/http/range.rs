@@ -19,6 +19,8 @@ use crate::Timestamp;
 pub(crate) use answer::{Slices, partial, partial_of, slice, unsatisfiable};
 pub(crate) use content_range::ContentRange;
 pub(crate) use parts::{Known, Parts, Piece};
+#[cfg(feature = "compression")]
+pub(crate) use validator::is_by_date;
 
 /// RFC 9110 §14.2: many ranges at once are an attack more often than a wish.
 const MAX_RANGES: usize = 32;

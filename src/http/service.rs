@@ -103,7 +103,11 @@ impl<S> CacheService<S> {
             return self.call_other(request);
         }
         let config = &self.config;
-        if !config.languages.is_empty() {
+        // In shadow mode handlers see requests as they are, and are asked by the layer around this one as by a client.
+        if !config.languages.is_empty()
+            && config.shadow.is_none()
+            && !Inside::is_same(request.extensions(), &config.cache)
+        {
             config.languages.settle(request.headers_mut());
         }
         let (mut asked, host) = Asked::read(is_head, request.headers());
@@ -252,6 +256,8 @@ impl<S> CacheService<S> {
             return self.pass_untold(request);
         }
         let config = &self.config;
+        #[cfg(feature = "compression")]
+        let request = precompress::ask_for_whole(config, request);
         config.cache.count(Event::HttpBypass);
         decided(config, request.extensions(), Decision::Bypass);
         explained(config, route(config, request.extensions()), reason);
@@ -262,8 +268,7 @@ impl<S> CacheService<S> {
         let telling = Telling::forwarded(Forward::of(reason), detail);
         let passed = Passed {
             status: telling.value(config),
-            tags: config.rules.pass_tags,
-            hidden: config.rules.targets.own.clone(),
+            layer: config.clone(),
         };
         self.inner_call(request, Some(passed).filter(|_| !untouched))
     }

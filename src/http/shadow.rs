@@ -93,16 +93,16 @@ where
                 match body.is_end_stream() {
                     true => {
                         comparison.end();
-                        CacheBody::pass(body)
+                        CacheBody::pass(body, &config)
                     }
-                    false => CacheBody::watched(body, comparison),
+                    false => CacheBody::watched(body, &config, comparison),
                 }
             }
             (_, Some(difference)) => {
                 shadow.compared(&route, difference);
-                CacheBody::pass(body)
+                CacheBody::pass(body, &config)
             }
-            (_, None) => CacheBody::pass(body),
+            (_, None) => CacheBody::pass(body, &config),
         };
         let telling = Telling::forwarded(Forward::of(Reason::Shadow), Some(Reason::Shadow));
         telling.append(&config, &mut parts.headers);

@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Sharing {
     head: Arc<StoredHead>,
     policy: ResponsePolicy,
+    /// By whose [rules](Rules::view) all this is.
+    view: u64,
     /// The length of the body, where it is known.
     len: Option<u64>,
     /// What `Trailer` announces.
@@ -54,6 +56,7 @@ impl Sharing {
         Self {
             head: commit.head.clone(),
             policy: commit.policy,
+            view: commit.config.view,
             len,
             trailer: commit.trailer.clone(),
             variant: commit.variant.clone(),
@@ -81,7 +84,9 @@ impl Sharing {
         if is_old || now >= self.policy.fresh_until() || self.is_late().await {
             return Share::Over;
         }
-        if self.head.facts.said.fingerprint != request.keyed.fingerprint {
+        // Another policy's response, or one by the rules of another layer of the same cache, is not for this request.
+        if self.head.facts.said.fingerprint != request.keyed.fingerprint || self.view != config.view
+        {
             return Share::No;
         }
         if let Some((variant, record)) = &self.variant {

@@ -23,7 +23,7 @@ use super::{
     storable::RequestFacts,
     tags, trailers,
 };
-use crate::{Error, ErrorKind, Result, Timestamp};
+use crate::{Error, ErrorKind, Result, TagStamp, Timestamp};
 
 /// A response with more lines than this is not stored: header maps have a limit, and adding beyond it panics.
 pub(super) const MAX_FIELDS: usize = 8192;
@@ -73,6 +73,10 @@ pub(super) struct StoredResponse {
     trailers: Option<Box<HeaderMap>>,
     pub(super) parts: Option<Box<Parts>>,
     pub(super) policy: ResponsePolicy,
+    /// By whose [rules](Rules::view) `answer` and `policy` are made.
+    view: u64,
+    /// The same response by other rules, of another layer of the same cache. It weighs nothing, for it is seldom there.
+    other: OnceLock<Box<Self>>,
     has_status_slot: bool,
     #[cfg(feature = "compression")]
     digest: OnceLock<[u8; 16]>,
@@ -327,12 +331,38 @@ impl StoredResponse {
             parts: None,
             trailers: None,
             policy,
+            view: rules.view(),
+            other: OnceLock::new(),
             has_status_slot,
             #[cfg(feature = "compression")]
             digest: OnceLock::new(),
             not_modified: OnceLock::new(),
             latest: Mutex::default(),
         }
+    }
+
+    /// The response as a layer sees it whose rules have this view; `read` makes that where it is not there yet.
+    #[inline]
+    pub(super) fn seen_by(
+        &self,
+        view: u64,
+        read: impl Fn() -> Option<StoredResponse>,
+    ) -> Option<&Self> {
+        let mut seen = self;
+        while seen.view != view {
+            if seen.other.get().is_none() {
+                // Somebody else may be quicker, with the same or with yet other rules.
+                let _ = seen.other.set(Box::new(read()?));
+            }
+            seen = seen.other.get()?;
+        }
+        Some(seen)
+    }
+
+    /// Tells the tags of the response in the field that this layer passes them on in, and in no other. The layer that
+    /// stored it may have had another one, or none.
+    pub(super) fn pass_tags(&mut self, stamps: &[TagStamp], rules: &Rules) {
+        tags::pass_stored(&mut self.answer, stamps, rules.pass_tags);
     }
 
     /// Whether the response was stored under the same key parts as a request is looked up by.
@@ -424,8 +454,8 @@ impl StoredResponse {
         })
     }
 
-    /// Reads what [`StoredHead::encode`] wrote; the body is a slice of `payload`.
-    pub(super) fn decode(payload: &Bytes, rules: &Rules) -> Result<Self> {
+    /// Reads what [`StoredHead::encode`] wrote, of an entry with these tags; the body is a slice of `payload`.
+    pub(super) fn decode(payload: &Bytes, stamps: &[TagStamp], rules: &Rules) -> Result<Self> {
         let damaged = || Error::new(ErrorKind::Decode, "the stored response is damaged");
         let (head, trailers, body_at) = StoredHead::read(payload).ok_or_else(damaged)?;
         let directives = ResponseDirectives::read(&head.headers, &rules.targets);
@@ -434,10 +464,7 @@ impl StoredResponse {
         let policy = ResponsePolicy::new(facts, status, headers, &directives, head.times, rules);
         let body = payload.slice(body_at..);
         let mut stored = Self::new(Arc::new(head), body, trailers, policy, rules);
-        if rules.pass_tags.is_none() {
-            // Another layer may have passed them on.
-            tags::strip(&mut stored.answer);
-        }
+        stored.pass_tags(stamps, rules);
         let has_parts = stored.head.status == StatusCode::PARTIAL_CONTENT;
         match has_parts && stored.parts.is_none() {
             true => Err(damaged()),

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 
-use super::{body_error::BodyError, budget::Reserved, commit::Commit};
+use super::{body_error::BodyError, budget::Reserved, commit::Commit, directives::Targets};
 use alarm::Alarm;
 use chunks::Chunks;
 use driving::Turn;
@@ -54,6 +54,8 @@ struct State {
     keeping: Option<Keeping>,
     /// The fields that are for nobody but the first reader, should they come as trailers.
     private: Vec<HeaderName>,
+    /// Which field is for nobody at all.
+    targets: Targets,
     /// Counts what is here.
     reserved: Arc<Reserved>,
     /// Whether everything from the first byte on is here, so that others can join.
@@ -75,6 +77,17 @@ struct Trailers {
     whole: HeaderMap,
     /// For everybody else.
     shared: HeaderMap,
+}
+
+impl Trailers {
+    /// Those that a reader may be given, where there are any.
+    fn of(&self, reader: &Reader) -> Option<&HeaderMap> {
+        let own = match reader.is_first() {
+            true => &self.whole,
+            false => &self.shared,
+        };
+        Some(own).filter(|own| !own.is_empty())
+    }
 }
 
 /// What there is for a reader.
@@ -246,6 +259,7 @@ impl State {
             chunks: Chunks::default(),
             trailers: None,
             private: commit.private.clone(),
+            targets: commit.config.rules.targets.clone(),
             keeping: None,
             reserved: commit.reserved.clone(),
             is_whole: true,
@@ -281,12 +295,8 @@ impl State {
 
     /// The trailers that a reader is still to be given.
     fn trailers_for(&self, reader: &Reader) -> Option<&HeaderMap> {
-        let trailers = self.trailers.as_ref()?;
-        let own = match reader.is_first() {
-            true => &trailers.whole,
-            false => &trailers.shared,
-        };
-        Some(own).filter(|own| !own.is_empty() && reader.wants_trailers())
+        let trailers = self.trailers.as_ref().filter(|_| reader.wants_trailers())?;
+        trailers.of(reader)
     }
 
     /// Lets go of what every reader has, where nobody else is to come.

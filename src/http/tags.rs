@@ -9,7 +9,7 @@ use crate::{CachePolicy, TagStamp, cache::Collected};
 
 pub use cache_tags::CacheTags;
 pub use field::TagField;
-pub(super) use field::strip;
+pub(super) use field::{names_tags, strip_tags};
 
 /// Takes the tags out of the fields of a response; those of [`CacheTags`] are among them. Where they are passed on, all
 /// of them are in the one field for that afterwards.
@@ -33,6 +33,15 @@ pub(super) fn of_made<R>(
         field.write(&with(&tags, &stamps), response.headers_mut());
     }
     tags
+}
+
+/// Tells in the field for that, and in no other, which tags a stored response has: those that its fields name, and those
+/// of its entry.
+pub(super) fn pass_stored(headers: &mut HeaderMap, stamps: &[TagStamp], passed: Option<TagField>) {
+    let named = field::take(headers);
+    if let Some(field) = passed {
+        field.write(&with(&named, stamps), headers);
+    }
 }
 
 /// The tags, and the names of others.

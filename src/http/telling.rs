@@ -48,6 +48,22 @@ fn tell(config: &Config, extensions: &Extensions, decision: Decision) {
     tracing::debug!(decision = decision.as_str(), route, "HTTP cache");
 }
 
+/// The route of a request that is not there any more when something is decided of it; known where somebody listens.
+pub(super) struct Deciding(Option<Box<str>>);
+
+impl Deciding {
+    pub(super) fn of(config: &Config, extensions: &Extensions) -> Self {
+        let is_heard = tracing::enabled!(tracing::Level::DEBUG);
+        let route = is_heard.then(|| route(config, extensions)).flatten();
+        Self(route.map(Into::into))
+    }
+
+    pub(super) fn decided(self, decision: Decision) {
+        let route = self.0.as_deref().unwrap_or_default();
+        tracing::debug!(decision = decision.as_str(), route, "HTTP cache");
+    }
+}
+
 /// Counts a reason, and tells whoever listens at level `DEBUG`.
 pub(super) fn explained(config: &Config, route: Option<&str>, reason: Reason) {
     config.cache.count_reason(reason);

@@ -2,6 +2,11 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::{
+    directives::{Targets, is_targeted},
+    tags::{names_tags, strip_tags},
+};
+
 /// Trailers of more lines are not stored.
 const MAX_LINES: usize = 64;
 
@@ -10,7 +15,7 @@ const MAX_BYTES: usize = 8 * 1024;
 
 /// RFC 9110 §6.5.1: what is needed to frame, route, authorise or understand a message comes before its content. Nor may
 /// a trailer change how a response is cached, which was decided without it.
-const FORBIDDEN: [HeaderName; 33] = [
+const FORBIDDEN: [HeaderName; 32] = [
     header::AGE,
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
@@ -43,18 +48,27 @@ const FORBIDDEN: [HeaderName; 33] = [
     header::UPGRADE,
     header::VARY,
     header::WWW_AUTHENTICATE,
-    HeaderName::from_static("cdn-cache-control"),
 ];
 
 /// The trailers that others than the first client may be given: not those that no trailer may be, nor those that the
 /// response has named as `private` for one client (RFC 9111 §5.2.2.7).
 pub(super) fn shared(trailers: &HeaderMap, private: &[HeaderName]) -> HeaderMap {
-    let is_shared = |name: &HeaderName| !FORBIDDEN.contains(name) && !private.contains(name);
+    let is_shared = |name: &HeaderName| {
+        let speaks_to_caches = is_targeted(name) || names_tags(name);
+        !FORBIDDEN.contains(name) && !speaks_to_caches && !private.contains(name)
+    };
     trailers
         .iter()
         .filter(|(name, _)| is_shared(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
+}
+
+/// Takes out what no client is given: the field for this cache alone, and those that name tags, which are passed on before
+/// a body or not at all.
+pub(super) fn hide(trailers: &mut HeaderMap, targets: &Targets) {
+    targets.hide(trailers);
+    strip_tags(trailers);
 }
 
 /// What `Trailer` says of them (RFC 9110 §6.6.2); servers send no trailer that it does not name.
@@ -76,7 +90,14 @@ mod tests {
     #[test]
     fn fields_that_may_not_be_trailers_are_dropped() {
         let mut trailers = HeaderMap::new();
-        for name in FORBIDDEN {
+        let to_caches = [
+            "cdn-cache-control",
+            "a-cache-control",
+            "cache-tag",
+            "surrogate-key",
+        ];
+        let to_caches = to_caches.map(HeaderName::from_static);
+        for name in FORBIDDEN.into_iter().chain(to_caches) {
             trailers.append(name, HeaderValue::from_static("1"));
         }
         assert!(shared(&trailers, &[]).is_empty());

@@ -29,7 +29,7 @@ use super::{
     status::{Forward, Outcome},
     storable::RequestFacts,
     tags::{self, CacheTags},
-    telling::{Decision, decided},
+    telling::{Deciding, Decision, decided},
     work::Inside,
 };
 use crate::{
@@ -134,6 +134,7 @@ where
     R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     decided(&config, request.extensions(), Decision::Bypass);
+    let deciding = Deciding::of(&config, request.extensions());
     config.cache.count(Event::HttpBypass);
     let method = request.method().clone();
     let origin = Origin::of(&request);
@@ -187,14 +188,14 @@ where
     let origin = origin.filter(|_| invalidates(&method, response.status()));
     let Some(origin) = origin else {
         pending.keys.clear();
-        let mut response = response.map(CacheBody::pass);
+        let mut response = response.map(|body| CacheBody::pass(body, &config));
         telling.append(&config, response.headers_mut());
         return Ok(response);
     };
     pending.keys = origin.keys(&config, &response);
     config.cache.invalidate_responses(&pending.keys).await;
     pending.keys.clear();
-    tracing::debug!(decision = Decision::Invalidated.as_str(), "HTTP cache");
+    deciding.decided(Decision::Invalidated);
     let (mut parts, body) = response.into_parts();
     let kept = client
         .zip(load)
@@ -215,10 +216,10 @@ where
                     telling.outcome = Outcome::answered(Forward::Method, None, true);
                     commit.keep(body, len)
                 }
-                Err(_) => CacheBody::pass(body),
+                Err(_) => CacheBody::pass(body, &config),
             }
         }
-        None => CacheBody::pass(body),
+        None => CacheBody::pass(body, &config),
     };
     telling.append(&config, &mut parts.headers);
     Ok(Response::from_parts(parts, body))

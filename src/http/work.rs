@@ -313,11 +313,22 @@ where
         }
     }
 
-    /// Whether the handler lately gave something else than a part to a request for ranges.
+    /// Whether the handler is asked for the whole by a request for ranges: it lately gave something else than a part, or
+    /// what it would give may be of another coding than the client has.
     pub(super) fn serves_no_ranges(&self) -> bool {
-        self.config
-            .unranged
-            .contains(&self.base, false, Timestamp::now())
+        let unranged = &self.config.unranged;
+        self.may_mix() || unranged.contains(&self.base, false, Timestamp::now())
+    }
+
+    /// Whether a part that the handler gives may be of another coding than what the client has.
+    #[cfg(feature = "compression")]
+    pub(super) fn may_mix(&self) -> bool {
+        precompress::may_mix(&self.config, self.request.headers())
+    }
+
+    #[cfg(not(feature = "compression"))]
+    pub(super) fn may_mix(&self) -> bool {
+        false
     }
 
     /// Whether the answer to another request could be this one's too.

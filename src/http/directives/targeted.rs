@@ -20,7 +20,7 @@ const OWN: HeaderName = HeaderName::from_static("larder-cache-control");
 const SUFFIX: &str = "-cache-control";
 
 /// The fields that a layer listens to before `Cache-Control`: its target list (RFC 9213 §2.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Targets {
     /// The field for this cache alone, which is not sent on.
     pub(crate) own: Option<HeaderName>,

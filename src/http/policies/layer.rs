@@ -42,6 +42,10 @@ impl CacheLayer {
         policies.check(&config.cache, config.rules.set_cookie)?;
         policies.register(&config.cache);
         drop(config);
-        Ok(self.change(|config| config.policies = Some(policies)))
+        let layer = match policies.name_tags() {
+            true => self.expect_tags(),
+            false => self,
+        };
+        Ok(layer.change(|config| config.policies = Some(policies)))
     }
 }

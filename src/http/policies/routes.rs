@@ -82,6 +82,11 @@ impl Policies {
         self.0.policies.iter().chain(&self.0.others)
     }
 
+    /// Whether one of them tags responses.
+    pub(super) fn name_tags(&self) -> bool {
+        self.all().any(|policy| !policy.said.tags.is_empty())
+    }
+
     /// Says what cannot go together with the cache and the layer that the policies are given to.
     pub(crate) fn check(&self, cache: &Cache, set_cookie: SetCookie) -> Result<()> {
         let (_, is_key_given) = cache.hash_key();

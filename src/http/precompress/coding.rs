@@ -171,17 +171,20 @@ pub(crate) fn encoded_tag(headers: &HeaderMap, coding: Coding) -> Option<HeaderV
     HeaderValue::from_bytes(&tag).ok()
 }
 
-/// Gives the tags in this field back the form that the handler knows them by.
-pub(crate) fn restore_tags(offered: &[Coding], request: &mut HeaderMap, name: &HeaderName) {
+/// Gives the tags in this field back the form that the handler knows them by, and says whether one had another.
+pub(crate) fn restore_tags(offered: &[Coding], request: &mut HeaderMap, name: &HeaderName) -> bool {
+    let mut is_any = false;
     let Entry::Occupied(mut field) = request.entry(name) else {
-        return;
+        return is_any;
     };
     for value in field.iter_mut() {
         let restored = restored(offered, value.as_bytes());
         if let Some(restored) = restored.and_then(|text| HeaderValue::from_bytes(&text).ok()) {
             *value = restored;
+            is_any = true;
         }
     }
+    is_any
 }
 
 /// The value with the endings that [`encoded_tag`] adds taken away; `None` where there are none.

@@ -111,10 +111,20 @@ impl<'a> Known<'a> {
         })
     }
 
-    /// Whether they are of the version that these fields speak of (RFC 9111 §3.4: by a strong validator).
+    /// Whether they are of the version that these fields speak of (RFC 9111 §3.4: by a strong validator), in the same
+    /// coding.
     pub(crate) fn is_of(&self, headers: &HeaderMap, received: Timestamp) -> bool {
         let version = validator::strong(headers, received);
-        version.is_some() && version == validator::strong(self.headers, self.received)
+        version.is_some()
+            && version == validator::strong(self.headers, self.received)
+            && self.is_in_coding_of(headers)
+    }
+
+    /// A part that answers `If-Range` need not say its coding (RFC 9110 §15.3.7), which a tag tells then; a date does not.
+    fn is_in_coding_of(&self, headers: &HeaderMap) -> bool {
+        let coding = header::CONTENT_ENCODING;
+        let is_told = headers.contains_key(&coding) || !headers.contains_key(header::ETAG);
+        !is_told || self.headers.get_all(&coding) == headers.get_all(&coding)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     Timestamp,
     http::{
         date::{self, DateField},
-        text::trim,
+        text::{tokens, trim},
     },
 };
 
@@ -39,8 +39,23 @@ pub(super) fn if_range(request: &HeaderMap, response: &HeaderMap, received: Time
         return etag(response) == Some(condition);
     }
     // RFC 9110 §13.1.5: exactly the date of the last change, and only where that is strong.
-    date::parse(condition, received)
-        .is_some_and(|date| strong_date(response, received) == Some(date))
+    !is_one_of_several_codings(response)
+        && date::parse(condition, received)
+            .is_some_and(|date| strong_date(response, received) == Some(date))
+}
+
+/// Whether a request for ranges goes by anything but a strong entity tag: what the client has may have come in another
+/// coding.
+#[cfg(feature = "compression")]
+pub(crate) fn is_by_date(request: &HeaderMap) -> bool {
+    let mut conditions = request.get_all(header::IF_RANGE).iter();
+    conditions.any(|condition| !is_tag(trim(condition.as_bytes())))
+        || request.contains_key(header::IF_UNMODIFIED_SINCE)
+}
+
+/// RFC 9110 §8.8.1: a date that a representation has in several codings is the validator of none.
+fn is_one_of_several_codings(response: &HeaderMap) -> bool {
+    tokens(response, &header::VARY).any(|name| name.eq_ignore_ascii_case(b"accept-encoding"))
 }
 
 fn etag(response: &HeaderMap) -> Option<&[u8]> {

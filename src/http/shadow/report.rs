@@ -26,7 +26,9 @@ const IGNORED: [HeaderName; 5] = [AGE, CACHE_STATUS, CONTENT_LENGTH, DATE, EXPIR
 /// Tries a [`CacheLayer`](crate::CacheLayer) out where nothing depends on it: every request is answered by the inner
 /// service, and what the store would have answered is compared with that.
 ///
-/// The layer looks up and stores as ever, but collapses nothing and never answers by itself. A share of the requests
+/// The layer looks up and stores as ever, but collapses nothing and never answers by itself. Handlers see requests as
+/// clients send them, with their conditions and all the languages that they name, so
+/// [`languages`](crate::CacheLayer::languages) and the codings of `precompress` make no fewer variants here. A share of the requests
 /// that would have been hits is compared: status, fields but for `Age`, `Cache-Status`, `Content-Length`, `Date` and
 /// `Expires`, and the body, as it streams by. Conditional requests are answered and not compared. Clones share one report.
 ///

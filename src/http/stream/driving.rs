@@ -82,10 +82,10 @@ impl State {
         let frame = given.as_ref().and_then(|given| given.as_ref().ok());
         let data = frame.and_then(Frame::data_ref);
         if let Some(whole) = frame.and_then(Frame::trailers_ref) {
-            self.trailers = Some(Trailers {
-                whole: whole.clone(),
-                shared: trailers::shared(whole, &self.private),
-            });
+            let shared = trailers::shared(whole, &self.private);
+            let mut whole = whole.clone();
+            trailers::hide(&mut whole, &self.targets);
+            self.trailers = Some(Trailers { whole, shared });
         }
         let Some(keeping) = self.keeping.take() else {
             // More than was stored: nobody else can have the whole of it.
@@ -138,10 +138,9 @@ impl State {
             self.readers.advance(reader.id(), reader.read());
         } else if frame.is_trailers() {
             reader.has_trailers();
-            let shared = self.trailers.as_ref().filter(|_| !reader.is_first());
-            if let Some(trailers) = shared {
-                return Some(Ok(Frame::trailers(trailers.shared.clone())));
-            }
+            // Nothing comes behind them.
+            let own = self.trailers.as_ref()?.of(reader)?;
+            return Some(Ok(Frame::trailers(own.clone())));
         }
         Some(Ok(frame))
     }

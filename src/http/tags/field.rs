@@ -68,15 +68,20 @@ pub(super) fn take(headers: &mut HeaderMap) -> CacheTags {
     let mut tags = CacheTags::default();
     if is_there(headers) {
         tags = read(headers);
-        strip(headers);
+        strip_tags(headers);
     }
     tags
 }
 
 /// Removes both fields.
-pub(in crate::http) fn strip(headers: &mut HeaderMap) {
+pub(in crate::http) fn strip_tags(headers: &mut HeaderMap) {
     headers.remove(CACHE_TAG);
     headers.remove(SURROGATE_KEY);
+}
+
+/// Whether a field names tags.
+pub(in crate::http) fn names_tags(name: &HeaderName) -> bool {
+    *name == CACHE_TAG || *name == SURROGATE_KEY
 }
 
 pub(super) fn is_there(headers: &HeaderMap) -> bool {
