@@ -493,6 +493,23 @@ mod servers {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_invalidation_takes_as_many_questions_however_much_has_the_tag() {
+        let mut questions = Vec::new();
+        for count in [1, 100] {
+            let puppet = Puppet::remote();
+            let cache = puppet.cache();
+            for key in 0..count {
+                put(&cache, &key.to_string(), "red").await;
+            }
+            let before = puppet.total();
+            cache.invalidate_tag("red").await.unwrap();
+            questions.push(puppet.total() - before);
+            assert_eq!(get(&cache, "0").await, None);
+        }
+        assert_eq!(questions[0], questions[1]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn where_markers_cannot_be_read_entries_cannot() {
         let puppet = Puppet::remote();
         let cache = puppet.cache();

@@ -403,3 +403,17 @@ async fn what_ended_while_a_request_waited_for_another_does_not_stand_in_for_a_f
         leader.abort();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_answer_for_a_failure_is_counted_as_one() {
+    let app = App::new(Origin::now(|call| match call.number {
+        1 => answer(200, &[("cache-control", "max-age=60")], "good"),
+        _ => answer(503, &[], "failed"),
+    }));
+    app.get("/").await;
+    after(60.5).await;
+    assert_eq!(app.get("/").await.text(), "good");
+    let stats = app.cache.stats();
+    assert_eq!(stats.reasons[larder::Reason::StaleIfError], 1);
+    assert_eq!((stats.http_stale, stats.http_hits), (1, 0));
+}

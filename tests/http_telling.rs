@@ -315,3 +315,41 @@ async fn requests_are_counted_by_what_became_of_them() {
     assert_eq!(stats.http_bypasses, 2);
     assert_eq!(stats.http_invalidated, 1);
 }
+
+/// Everything that is logged until this is dropped.
+fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(move || writer.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_decision_is_logged_by_route_and_never_by_uri() {
+    let (log, _listening) = listen();
+    let item = axum::routing::any(|| async { ([("cache-control", "max-age=60")], "item") });
+    let app = axum::Router::new()
+        .route("/items/{id}", item)
+        .layer(CacheLayer::new(Cache::memory()));
+    let ask = async |method: &str, fields: &[(&str, &str)]| {
+        let uri = "http://shop.example/items/secret-7?q=secret-8";
+        support::send(&app, support::request(method, uri, fields)).await
+    };
+    let took_long = [("cache-control", "max-stale")];
+    for fields in [&[][..], &[], &[("cache-control", "no-store")]] {
+        ask("GET", fields).await;
+    }
+    after(60.5).await;
+    ask("GET", &took_long).await;
+    ask("POST", &[]).await;
+    let log = log.0.lock().unwrap();
+    let text = String::from_utf8_lossy(&log);
+    for decision in ["miss", "hit", "bypass", "stale", "invalidated"] {
+        let line = format!("decision=\"{decision}\" route=\"/items/{{id}}\"");
+        assert!(text.contains(&line), "{decision} in {text}");
+    }
+    assert!(!text.contains("secret"), "{text}");
+}

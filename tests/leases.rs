@@ -271,3 +271,12 @@ async fn what_was_loaded_without_a_lease_is_not_kept() {
     settle().await;
     assert!(!app.get("/").await.is_hit());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_post_is_not_stored_where_leases_decide() {
+    let fields = [("cache-control", "max-age=60"), ("content-location", "/")];
+    let app = Leases::default().app(Origin::with(&fields));
+    app.send("POST", "/", &[]).await;
+    app.cache.flush().await;
+    assert!(!app.get("/").await.is_hit());
+}

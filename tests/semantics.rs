@@ -125,6 +125,26 @@ fn every_clause_about_caching_has_a_row_of_its_own() {
 }
 
 #[test]
+fn every_rule_beyond_the_rfcs_names_a_test_of_its_own() {
+    let page = page();
+    let rules = page
+        .split("\n## ")
+        .find(|part| part.starts_with("Beyond the RFCs"));
+    let rows = rules.unwrap().lines().filter(|line| {
+        let first = line
+            .strip_prefix("| ")
+            .and_then(|line| line.split(" | ").next());
+        first.is_some_and(|first| first != "Rule")
+    });
+    let mut count = 0;
+    for row in rows {
+        assert!(!named(row).is_empty(), "{row}");
+        count += 1;
+    }
+    assert!(count > 40, "{count} rules only");
+}
+
+#[test]
 fn every_row_has_three_cells() {
     for line in page().lines().filter(|line| line.starts_with("| ")) {
         let cells = line.matches(" | ").count() + 1;
