@@ -53,6 +53,11 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_REDIS_HOST` | `127.0.0.1` | The server's name or address; this and the next, or the URL. |
 /// | `CACHE_REDIS_PORT` | `6379` | The server's port. |
 /// | `CACHE_REDIS_DATABASE` | `0` | The number of the database. |
+/// | `CACHE_REDIS_CLUSTER_NODES` | unset | Nodes of a cluster to begin with: `host:port`, several with commas between. |
+/// | `CACHE_REDIS_SENTINELS` | unset | The sentinels that know the primary: `host:port`, several with commas between. |
+/// | `CACHE_REDIS_SENTINEL_MASTER` | unset | The name that they know it by. |
+/// | `CACHE_REDIS_SENTINEL_USERNAME` | unset | The user that the sentinels know. |
+/// | `CACHE_REDIS_SENTINEL_PASSWORD` | unset | Their password; secret. |
 /// | `CACHE_REDIS_USERNAME` | unset | The user that the server's ACL knows, also beside a URL. |
 /// | `CACHE_REDIS_PASSWORD` | unset | The user's password, also beside a URL; secret. |
 /// | `CACHE_REDIS_SOCKET` | unset | The path of a Unix socket, in place of host and port. |

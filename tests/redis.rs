@@ -14,14 +14,15 @@ use larder::{
     Backend, CodecId, Entry, ErrorKind, Key, PutMode, Redis, Timestamp,
     testing::{self, Behaviour, Outcome, behaviours},
 };
-use support_servers::{Link, Proxy, Redis as Server};
+use support_servers::{Link, Proxy, Redis as Server, matrix, valkey};
 
 /// What a user needs who may use nothing but the keys of the suite: the commands that the documentation names.
 const RULES: &str = "~suite* ~SUITE* ~:* resetchannels -@all +get +mget +set +getrange +setrange +unlink +incrby \
-                     +pttl +pexpire +persist +eval +evalsha +multi +exec +scan +ping";
+                     +pttl +pexpire +persist +eval +evalsha +scan +ping";
 
-async fn passes(start: impl AsyncFn() -> Redis) {
-    let report = testing::suite(|| async { start().await }).await;
+async fn passes(mode: &str, start: impl AsyncFn() -> Redis) {
+    let report = testing::examine(|| async { start().await }).await;
+    matrix::judge("redis", mode, &report);
     for (name, missing) in report.skipped() {
         let expected =
             missing.contains("false") || missing.contains("MiB") || missing == "delete_prefix";
@@ -34,7 +35,10 @@ async fn a_plain_server_passes() {
     let Some(server) = Server::start() else {
         return;
     };
-    passes(async || Redis::builder(server.url()).connect().await.unwrap()).await;
+    passes("plain", async || {
+        Redis::builder(server.url()).connect().await.unwrap()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -43,7 +47,10 @@ async fn a_user_confined_to_a_prefix_passes() {
     let Some(server) = options.start() else {
         return;
     };
-    passes(async || Redis::builder(server.url()).connect().await.unwrap()).await;
+    passes("ACL", async || {
+        Redis::builder(server.url()).connect().await.unwrap()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -52,7 +59,7 @@ async fn tls_passes() {
         return;
     };
     let ca = server.certificates().ca().display().to_string();
-    passes(async || {
+    passes("TLS", async || {
         let builder = Redis::builder(server.url()).ca(&ca);
         builder.connect().await.unwrap()
     })
@@ -69,7 +76,7 @@ async fn tls_with_a_certificate_of_the_client_passes() {
     let ca = read(certificates.ca());
     let certificate = read(certificates.client_certificate());
     let key = read(certificates.client_key());
-    passes(async || {
+    passes("mTLS", async || {
         let builder = Redis::builder(server.url()).ca(&ca);
         let builder = builder.client_certificate(&certificate, &key);
         builder.connect().await.unwrap()
@@ -83,7 +90,22 @@ async fn a_unix_socket_passes() {
         return;
     };
     let url = format!("unix://{}?db=3", server.socket().display());
-    passes(async || Redis::builder(&url).connect().await.unwrap()).await;
+    passes("unix socket", async || {
+        Redis::builder(&url).connect().await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_valkey_passes() {
+    let Some(server) = valkey() else {
+        return;
+    };
+    let url = server.url().replace("redis://", "valkey://");
+    passes("Valkey", async || {
+        Redis::builder(&url).connect().await.unwrap()
+    })
+    .await;
 }
 
 /// A backend on a server that is there for one test.

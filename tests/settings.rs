@@ -278,14 +278,101 @@ fn servers_are_named_as_elsewhere() {
 }
 
 #[test]
-fn several_redis_servers_are_refused_by_name() {
+#[cfg(feature = "redis")]
+fn several_redis_servers_are_named_as_elsewhere() {
+    let sentinels = [
+        ("CACHE_REDIS_SENTINELS", "one:26379, two , [::1]:26379"),
+        ("CACHE_REDIS_SENTINEL_MASTER", "mymaster"),
+    ];
     for name in [
         "RedisSentinelCache",
         "dogpile.cache.redis_sentinel",
-        "RedisClusterCache",
+        "redis",
     ] {
-        let refusal = refusal([("CACHE_TYPE", name)]);
-        assert!(refusal.contains("Redis Sentinel or Cluster"), "{refusal}");
+        let pairs = [&[("CACHE_TYPE", name)], &sentinels[..]].concat();
+        let settings = Settings::from_pairs(pairs).unwrap();
+        assert_eq!(settings.backend, BackendKind::Redis);
+        assert_eq!(
+            settings.redis.sentinels,
+            ["one:26379", "two", "[::1]:26379"]
+        );
+        assert_eq!(settings.redis.sentinel_master.as_deref(), Some("mymaster"));
+    }
+    let pairs = [
+        ("CACHE_TYPE", "RedisClusterCache"),
+        ("CACHE_REDIS_CLUSTER_NODES", "one:7000,two:7001"),
+    ];
+    let settings = Settings::from_pairs(pairs).unwrap();
+    assert_eq!(settings.redis.cluster_nodes, ["one:7000", "two:7001"]);
+}
+
+#[test]
+#[cfg(feature = "redis")]
+fn several_redis_servers_contradict_one_and_each_other() {
+    let cluster = ("CACHE_REDIS_CLUSTER_NODES", "one:7000");
+    let sentinels = ("CACHE_REDIS_SENTINELS", "one:26379");
+    let master = ("CACHE_REDIS_SENTINEL_MASTER", "mymaster");
+    for (pairs, expected) in [
+        (
+            vec![("CACHE_TYPE", "RedisClusterCache")],
+            "CACHE_TYPE asks for CACHE_REDIS_CLUSTER_NODES, which is not set",
+        ),
+        (
+            vec![("CACHE_TYPE", "redis_sentinel")],
+            "CACHE_TYPE asks for CACHE_REDIS_SENTINELS, which is not set",
+        ),
+        (
+            vec![cluster, ("CACHE_REDIS_HOST", "one")],
+            "CACHE_REDIS_CLUSTER_NODES and CACHE_REDIS_HOST are both set",
+        ),
+        (
+            vec![cluster, ("CACHE_REDIS_DATABASE", "3")],
+            "CACHE_REDIS_CLUSTER_NODES and CACHE_REDIS_DATABASE are both set",
+        ),
+        (
+            vec![cluster, sentinels, master],
+            "CACHE_REDIS_CLUSTER_NODES and CACHE_REDIS_SENTINELS are both set",
+        ),
+        (
+            vec![sentinels, master, ("CACHE_REDIS_URL", "redis://one")],
+            "CACHE_REDIS_SENTINELS and CACHE_REDIS_URL are both set",
+        ),
+        (
+            vec![sentinels],
+            "CACHE_REDIS_SENTINELS is set and CACHE_REDIS_SENTINEL_MASTER is not",
+        ),
+        (
+            vec![master],
+            "CACHE_REDIS_SENTINEL_MASTER is set and CACHE_REDIS_SENTINELS is not",
+        ),
+        (
+            vec![sentinels, master, ("CACHE_REDIS_SENTINEL_USERNAME", "app")],
+            "CACHE_REDIS_SENTINEL_USERNAME is set and CACHE_REDIS_SENTINEL_PASSWORD is not",
+        ),
+        (
+            vec![("CACHE_REDIS_CLUSTER_NODES", "one:7000;two:7000")],
+            "CACHE_REDIS_CLUSTER_NODES must be host:port, or several of them with commas between",
+        ),
+        (
+            vec![("CACHE_REDIS_SENTINELS", "redis://one:26379"), master],
+            "CACHE_REDIS_SENTINELS must be host:port",
+        ),
+        (
+            vec![("CACHE_REDIS_CLUSTER_NODES", "one:70000")],
+            "CACHE_REDIS_CLUSTER_NODES must be host:port",
+        ),
+        (
+            vec![("CACHE_REDIS_CLUSTER_NODES", "one,,two")],
+            "CACHE_REDIS_CLUSTER_NODES must be host:port",
+        ),
+    ] {
+        let mut all = vec![("CACHE_TYPE", "redis")];
+        if pairs[0].0 == "CACHE_TYPE" {
+            all.clear();
+        }
+        all.extend(pairs);
+        let refusal = Settings::from_pairs(all).unwrap_err().to_string();
+        assert!(refusal.contains(expected), "{refusal}\n{expected}");
     }
 }
 
@@ -536,11 +623,18 @@ fn the_examples_in_the_file_of_the_project_are_right() {
             line => line,
         })
         .collect();
-    // A socket stands in place of a URL.
-    let (sockets, others): (Vec<_>, Vec<_>) = uncommented
-        .into_iter()
-        .partition(|line| line.starts_with("redis_socket"));
-    assert!(file(&sockets.join("\n")).unwrap().redis.socket.is_some());
+    // Each of these stands in place of a URL.
+    let mut others = uncommented;
+    let mut take = |start: &str| {
+        let (taken, rest): (Vec<_>, Vec<_>) =
+            others.iter().partition(|line| line.starts_with(start));
+        others = rest;
+        file(&taken.join("\n")).unwrap().redis
+    };
+    assert!(take("redis_socket").socket.is_some());
+    assert!(!take("redis_cluster").cluster_nodes.is_empty());
+    let redis = take("redis_sentinel");
+    assert!(!redis.sentinels.is_empty() && redis.sentinel_username.is_some());
     let settings = file(&others.join("\n")).unwrap();
     assert!(settings.redis.url.is_some() && settings.redis.client_key_file.is_some());
     assert!(settings.memcached.username.is_some() && settings.memcached.ca_file.is_some());

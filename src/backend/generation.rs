@@ -90,7 +90,10 @@ impl Namespaces {
 /// A namespace, and what this process knows of its generations.
 #[derive(Debug)]
 pub(super) struct Namespace {
-    encoded: Box<[u8]>,
+    /// What all of its keys on the server begin with.
+    head: Box<[u8]>,
+    /// How much of a key is its namespace.
+    encoded_len: usize,
     known: Mutex<Known>,
 }
 
@@ -113,8 +116,14 @@ pub(super) enum Marker {
 
 impl Namespace {
     fn new(encoded: &[u8]) -> Self {
+        Self::headed(encoded, [encoded, b":"].concat())
+    }
+
+    /// The one of this encoded name, whose keys on the server begin with `head` in place of the name and a colon.
+    pub(super) fn headed(encoded: &[u8], head: Vec<u8>) -> Self {
         Self {
-            encoded: encoded.into(),
+            head: head.into(),
+            encoded_len: encoded.len(),
             known: Mutex::default(),
         }
     }
@@ -157,30 +166,30 @@ impl Namespace {
         self.known().become_current(generation);
     }
 
+    /// What every key of the namespace on the server begins with, entries of all generations and markers alike.
+    #[cfg(feature = "redis")]
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
     /// The key of the marker on the server: `namespace:generation`, which no entry can have.
     pub(super) fn marker_key(&self) -> Vec<u8> {
-        [&self.encoded, &b":generation"[..]].concat()
+        [&self.head, &b"generation"[..]].concat()
     }
 
     /// The key of something else that belongs to the namespace, whatever its generation. `name` is of letters and
     /// digits, so that no entry can have that key.
     #[cfg(feature = "redis")]
     pub(super) fn side_key(&self, name: &str) -> Vec<u8> {
-        [&self.encoded, &b":"[..], name.as_bytes()].concat()
+        [&self.head, name.as_bytes()].concat()
     }
 
     /// The key that an entry is stored under: the namespace first, so that servers can confine a user to it, then the
     /// generation, then the rest of the key as it is.
     pub(super) fn stored_key(&self, generation: Generation, key: KeyRef<'_>) -> Vec<u8> {
-        let rest = &key.encoded()[self.encoded.len()..];
+        let rest = &key.encoded()[self.encoded_len..];
         debug_assert!(NAMESPACE_ENDS.contains(&rest[0]));
-        [&self.encoded, &b":"[..], generation.as_bytes(), rest].concat()
-    }
-
-    /// What every key of the namespace on the server begins with, entries of all generations and markers alike.
-    #[cfg(feature = "redis")]
-    pub(super) fn prefix(&self) -> Vec<u8> {
-        [&self.encoded, &b":"[..]].concat()
+        [&self.head, generation.as_bytes(), rest].concat()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -2,23 +2,29 @@
 
 mod asking;
 mod builder;
+mod cluster;
 mod deleting;
+mod dial;
 mod errors;
+mod following;
 mod link;
+mod reach;
 mod reading;
 mod reclaim;
 mod reply;
 mod scripts;
+mod shards;
+mod slots;
 mod space;
 mod stored;
 mod tls;
 mod writing;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use redis::{Client, Value};
-use tokio::sync::Mutex;
+use redis::Value;
+use tokio::{sync::Mutex, task::JoinSet};
 
 use super::{
     Backend, Capabilities, Leased, Peek, PutMode, Usage,
@@ -26,9 +32,10 @@ use super::{
 };
 use crate::{Entry, Key, KeyRef, Result, Timestamp};
 
-use link::Link;
+use reach::Reach;
 use reclaim::Sweep;
 use scripts::Scripts;
+use shards::Layout;
 use space::{Space, Spaces};
 
 pub use builder::RedisBuilder;
@@ -40,10 +47,12 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 
 /// Keeps entries on a Redis or Valkey server, for every process that uses it.
 ///
-/// One connection serves everybody in the process. It speaks RESP3 (Redis 6 or later), is made when it is first needed
-/// and made anew when it broke; in between verbs fail at once, with at most half a second from one attempt to connect
-/// to the next. A [`Cache`](crate::Cache) bounds how long it waits for an answer; the backend by itself gives up after
-/// ten seconds of silence.
+/// There may be one server ([`builder`](Self::builder)), one of several whose primary is known to sentinels
+/// ([`sentinels`](Self::sentinels)), or a cluster ([`cluster`](Self::cluster)). One connection to each server serves
+/// everybody in the process. It speaks RESP3 (Redis 6 or later), is made when it is first needed and made anew when it
+/// broke; in between verbs fail at once, with at most half a second from one attempt to connect to the next. A
+/// [`Cache`](crate::Cache) bounds how long it waits for an answer; the backend by itself gives up after ten seconds of
+/// silence, and with sentinels after one.
 ///
 /// # Examples
 ///
@@ -68,24 +77,29 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 ///
 /// Everything under `namespace:` belongs to larder. The key costs 10 bytes beside the namespace and the name.
 ///
+/// In a cluster a namespace is spread over 256 shards. The keys of a shard have its tag after the colon, one to three
+/// digits in braces, by which the cluster has them in one slot: `namespace:{460}GGGGGGGG:name`. Each shard has its own
+/// marker and those four of the counters that its keys raise. A `{` in the namespace is written `%7B`.
+///
 /// # What a verb costs
 ///
 /// Every verb is one round trip: the marker is asked for together with the key, and where somebody cleared the namespace
 /// since it was asked last, the verb is done again. Two round trips are the reading of a counter, because only the
 /// server knows its end, and the first look-up with a lease for each of the 1024 counters, which are made by it.
-/// `get_many` and the like take a namespace at a time. Clearing is one `SET`, however much there is;
-/// [`remove_expired`](crate::Backend::remove_expired) reclaims what it left that has no TTL, by `SCAN` in steps, for
-/// the namespaces that this process has used. Of those generations whose end it has not seen itself it leaves counters,
-/// which could be somebody else's.
+/// Clearing is one `SET`, however much there is, and one for each shard of a cluster: nothing is read after it, and while it
+/// is under way some shards are cleared and others not yet. `get_many` and the like ask all namespaces and shards at the
+/// same time. [`remove_expired`](crate::Backend::remove_expired) reclaims what clearing left that has no TTL, by `SCAN` in
+/// steps, for the namespaces that this process has used. Of those generations whose end it has not seen itself it leaves
+/// counters, which could be somebody else's.
 ///
 /// # What the user must be allowed
 ///
-/// The keys `namespace:*` and `get mget set getrange setrange unlink incrby pttl pexpire persist eval evalsha multi exec
-/// scan ping`, and `select` for a database other than 0:
+/// The keys `namespace:*` and `get mget set getrange setrange unlink incrby pttl pexpire persist eval evalsha scan ping`;
+/// `select` for a database other than 0, `asking` and `cluster|slots` in a cluster, `role` with sentinels:
 ///
 /// ```text
 /// user app on >password ~larder:* resetchannels -@all +get +mget +set +getrange +setrange +unlink +incrby
-///     +pttl +pexpire +persist +eval +evalsha +multi +exec +scan +ping
+///     +pttl +pexpire +persist +eval +evalsha +scan +ping
 /// ```
 ///
 /// # When the server forgets
@@ -97,20 +111,33 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 ///   deleting and clearing still work.
 /// * **A restart without data** is an empty cache.
 /// * **A restart from an older copy of the data**, or a fail-over to a replica that lags behind, loses what was
-///   written since. A connection that is new asks for the last deletion of each namespace before anything else; where
-///   the server has lost it, or a clearing, the whole namespace begins anew. Puts that were lost are not noticed: what
-///   they replaced is read again until it ends.
+///   written since. Whoever comes by a connection that is new asks for the last deletion of the namespace, or of the shard,
+///   before anything else; where the server has lost it, or a clearing, all of that begins anew. Puts that were lost are not
+///   noticed: what they replaced is read again until it ends. Nor does a process notice that another one's deletion was lost
+///   before that one asks for something there.
+///
+/// # When a server is replaced
+///
+/// * **Sentinels** are asked before each attempt to connect, several at once; the first counts that names a primary which says
+///   that it is one. They are asked again when the connection broke, when the server says that it is a replica, and when it
+///   has been silent for a second. Until the sentinels have told an old primary that it is one no more, it takes writes
+///   that will be lost: `min-replicas-to-write` on the servers bounds that.
+/// * **A cluster** is asked for its slots when one of its nodes cannot be reached, has been silent for half a second, or says
+///   that it has moved a slot; whichever node answers first counts. Verbs on the shards of a node that is away fail as
+///   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) until a replica has taken over, and the others work, as long
+///   as the cluster itself says that it is up. A clearing that one shard did not get is an error; the others are cleared.
+/// * **A slot on the move** is followed. While its keys are at two nodes, steps on an entry and a counter wait for them to
+///   come together, and fail as unavailable where that takes longer than a second.
+/// * To a [`Cache`](crate::Cache) a cluster is one backend: an invalidation that fails on one node opens the breaker for all.
 ///
 /// [`persistent`](crate::Capabilities::persistent) is said in this sense: entries outlive the process, and the server as
 /// far as it keeps its data.
-///
-/// Redis Cluster and Sentinel are not supported in this version.
 #[derive(Clone)]
 pub struct Redis(Arc<Shared>);
 
 struct Shared {
-    link: Link,
-    spaces: Arc<Spaces>,
+    reach: Reach,
+    spaces: Spaces,
     versions: Versions,
     scripts: Scripts,
     sweep: Mutex<Sweep>,
@@ -137,11 +164,60 @@ impl Redis {
         RedisBuilder::new(url.into())
     }
 
-    fn new(client: Client, connect_timeout: Duration) -> Self {
-        let spaces = Arc::new(Spaces::default());
+    /// Sets up a backend on the cluster that these nodes are of, each `host:port`: some of them, to begin with. The
+    /// others are found by themselves, and so are those that take over. User, password and TLS are the same for all, and
+    /// set by the builder's methods; the database is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Backend, Redis};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let nodes = ["cache1.example:6379", "cache2.example:6379"];
+    /// let redis = Redis::cluster(nodes).password("secret").connect_lazily()?;
+    /// assert_eq!(redis.name(), "redis");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cluster(nodes: impl IntoIterator<Item = impl Into<String>>) -> RedisBuilder {
+        RedisBuilder::of_cluster(nodes.into_iter().map(Into::into).collect())
+    }
+
+    /// Sets up a backend on the server that sentinels, each `host:port`, know as the primary of `name`; after a fail-over
+    /// they are asked again. User, password, database and TLS are those of the primary. Sentinels have TLS if it does, and
+    /// a password of their own ([`RedisBuilder::sentinel_password`]).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::{Backend, Redis};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let sentinels = ["cache1.example:26379", "cache2.example:26379", "cache3.example:26379"];
+    /// let redis = Redis::sentinels(sentinels, "mymaster").connect_lazily()?;
+    /// assert_eq!(redis.name(), "redis");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sentinels(
+        sentinels: impl IntoIterator<Item = impl Into<String>>,
+        name: impl Into<String>,
+    ) -> RedisBuilder {
+        let sentinels = sentinels.into_iter().map(Into::into);
+        RedisBuilder::of_sentinels(sentinels.collect(), name.into())
+    }
+
+    fn new(reach: Reach) -> Self {
+        let layout = match reach {
+            Reach::Server(_) => Layout::Whole,
+            Reach::Cluster(_) => Layout::Sharded,
+        };
         Self(Arc::new(Shared {
-            link: Link::new(client, connect_timeout, spaces.clone()),
-            spaces,
+            reach,
+            spaces: Spaces::new(layout),
             versions: Versions::default(),
             scripts: Scripts::default(),
             sweep: Mutex::default(),
@@ -149,28 +225,45 @@ impl Redis {
     }
 }
 
+/// A space, and where among all keys those are that are in it.
+type Places = (Arc<Space>, Vec<usize>);
+
 impl Shared {
-    /// The places of keys among all, namespace by namespace.
-    fn by_space<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<(Arc<Space>, Vec<usize>)> {
-        let mut spaces: Vec<(&[u8], Arc<Space>, Vec<usize>)> = Vec::new();
+    /// The places of keys among all, namespace by namespace and shard by shard.
+    fn by_space<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<Places> {
+        let mut spaces: BTreeMap<(&[u8], usize), Places> = BTreeMap::new();
         for (place, key) in keys.enumerate() {
             let encoded = key.as_key_ref().encoded_namespace();
-            // Nearly always there is one namespace.
-            match spaces.iter_mut().find(|(known, ..)| *known == encoded) {
-                Some((.., places)) => places.push(place),
-                None => spaces.push((encoded, self.spaces.of(key), vec![place])),
-            }
+            let (_, places) = spaces
+                .entry((encoded, self.spaces.shard_of(key)))
+                .or_insert_with(|| (self.spaces.of(key), Vec::new()));
+            places.push(place);
         }
-        let spaces = spaces.into_iter();
-        spaces.map(|(_, space, places)| (space, places)).collect()
+        spaces.into_values().collect()
     }
 
+    /// Whether a server answers: of a cluster any, because it may serve all slots without the others.
     async fn ping(&self) -> Result<()> {
-        match self.link.live().await?.ask(&redis::cmd("PING")).await? {
-            Value::SimpleString(_) | Value::BulkString(_) | Value::Okay => Ok(()),
-            Value::ServerError(error) => Err(errors::refused(&error)),
-            _ => Err(errors::unexpected()),
+        let mut asking = JoinSet::new();
+        for link in self.reach.links().await? {
+            asking.spawn(async move {
+                match link.live().await?.ask(&redis::cmd("PING")).await? {
+                    Value::SimpleString(_) | Value::BulkString(_) | Value::Okay => Ok(()),
+                    Value::ServerError(error) => Err(errors::refused(&error)),
+                    _ => Err(errors::unexpected()),
+                }
+            });
         }
+        let mut failed = None;
+        while let Some(answer) = asking.join_next().await {
+            match answer {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => failed = Some(error),
+                // The runtime ends.
+                Err(_) => {}
+            }
+        }
+        Err(failed.unwrap_or_else(errors::nobody_has_the_slot))
     }
 }
 
@@ -260,8 +353,8 @@ impl Backend for Redis {
     }
 
     async fn clear(&self, namespace: &str) -> Result<()> {
-        let space = self.0.spaces.named(namespace);
-        named(self.0.clear(&space).await, "clear")
+        let whole = self.0.spaces.named(namespace);
+        named(self.0.clear(&whole.spaces).await, "clear")
     }
 
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
@@ -273,7 +366,7 @@ impl Backend for Redis {
     }
 
     async fn close(&self) -> Result<()> {
-        self.0.link.close();
+        self.0.reach.close();
         Ok(())
     }
 
@@ -285,6 +378,11 @@ impl Backend for Redis {
 /// Shows the state of the connection, and nothing of how to get to the server.
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Redis").field(&self.0.link).finish()
+        let mut shown = f.debug_tuple("Redis");
+        match &self.0.reach {
+            Reach::Server(link) => shown.field(link),
+            Reach::Cluster(cluster) => shown.field(cluster),
+        };
+        shown.finish()
     }
 }

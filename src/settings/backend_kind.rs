@@ -10,7 +10,9 @@ pub enum BackendKind {
     /// `memory`: in this process, under the feature `memory`. Aliases: `in-memory`, `local`, `simple`, `SimpleCache`.
     #[default]
     Memory,
-    /// `redis`: on a Redis or Valkey server, under the feature `redis`. Aliases: `valkey`, `RedisCache`.
+    /// `redis`: on a Redis or Valkey server, under the feature `redis`. Aliases: `valkey`, `RedisCache`; and
+    /// `RedisSentinelCache` and `RedisClusterCache`, which ask for `CACHE_REDIS_SENTINELS` and
+    /// `CACHE_REDIS_CLUSTER_NODES`.
     Redis,
     /// `aerospike`: on an Aerospike cluster, under the feature `aerospike`. Alias: `AerospikeCache`.
     Aerospike,
@@ -29,14 +31,6 @@ const PACKAGES: [&str; 4] = [
     "aerospike_flask.",
 ];
 
-const REDIS_ELSEWHERE: [&str; 6] = [
-    "redissentinel",
-    "redissentinelcache",
-    "rediscluster",
-    "redisclustercache",
-    "valkeysentinel",
-    "valkeycluster",
-];
 /// `Spread…` is Flask-Caching's for values over the item limit, which larder splits by itself.
 const MEMCACHED: &[&str] = &[
     "memcache",
@@ -86,8 +80,14 @@ impl BackendKind {
                 Self::Redis.name(),
                 &[
                     "rediscache",
+                    "redissentinel",
+                    "redissentinelcache",
+                    "rediscluster",
+                    "redisclustercache",
                     "valkey",
                     "valkeycache",
+                    "valkeysentinel",
+                    "valkeycluster",
                     "dogpilebackendredisadvanced",
                     "dogpilebackendredisadvancedhstore",
                 ],
@@ -101,11 +101,6 @@ impl BackendKind {
             ),
         ];
         match fold(name).as_str() {
-            name if REDIS_ELSEWHERE.contains(&name) => Err(Refusal::Because(
-                "is Redis Sentinel or Cluster, which this version of larder does not have yet; \
-                 CACHE_TYPE=redis is a single server"
-                    .to_owned(),
-            )),
             "mongodb" | "mongo" | "mongodbcache" => Err(Refusal::not_in_this_version("mongodb")),
             "dynamodb" | "dynamodbcache" => Err(Refusal::not_in_this_version("dynamodb")),
             "sqlite" | "sqlite3" => Err(Refusal::not_in_this_version("sqlite")),

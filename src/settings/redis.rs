@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use super::{
     Secret,
-    parse::{Refusal, duration, flag, port, whole},
+    parse::{Refusal, duration, flag, fold, port, whole},
     table::{Form, Setting},
 };
 
 /// How to get to a Redis or Valkey server: the `CACHE_REDIS_*` settings.
 ///
-/// Either [`url`](Self::url) says where the server is, or the fields for host, port, database and TLS do. User and
-/// password may stand beside a URL, and win over those in it.
+/// Either [`url`](Self::url) says where the server is, or the fields for host, port, database and TLS do; or there are
+/// several servers, a cluster ([`cluster_nodes`](Self::cluster_nodes)) or a primary that sentinels know
+/// ([`sentinels`](Self::sentinels)). User and password may stand beside a URL, and win over those in it.
 ///
 /// # Examples
 ///
@@ -38,6 +39,16 @@ pub struct RedisSettings {
     pub port: u16,
     /// The number of the database (`CACHE_REDIS_DATABASE`).
     pub database: u32,
+    /// Nodes of a Redis Cluster to begin with, each `host:port` (`CACHE_REDIS_CLUSTER_NODES`).
+    pub cluster_nodes: Vec<String>,
+    /// The sentinels that know which server is the primary, each `host:port` (`CACHE_REDIS_SENTINELS`).
+    pub sentinels: Vec<String>,
+    /// The name that the sentinels know the primary by (`CACHE_REDIS_SENTINEL_MASTER`).
+    pub sentinel_master: Option<String>,
+    /// The user that the sentinels know (`CACHE_REDIS_SENTINEL_USERNAME`).
+    pub sentinel_username: Option<String>,
+    /// The password of the sentinels, which is not that of the servers (`CACHE_REDIS_SENTINEL_PASSWORD`).
+    pub sentinel_password: Option<Secret>,
     /// The user that the server's ACL knows; `default` where none is named (`CACHE_REDIS_USERNAME`).
     pub username: Option<String>,
     /// The user's password (`CACHE_REDIS_PASSWORD`).
@@ -54,6 +65,8 @@ pub struct RedisSettings {
     pub client_key_file: Option<String>,
     /// How long connecting may take (`CACHE_REDIS_CONNECT_TIMEOUT`).
     pub connect_timeout: Duration,
+    /// The variable for the servers that `CACHE_TYPE` asks for by its name, as `RedisClusterCache` does.
+    pub(super) named_by_type: Option<&'static str>,
 }
 
 impl Default for RedisSettings {
@@ -63,6 +76,11 @@ impl Default for RedisSettings {
             host: "127.0.0.1".to_owned(),
             port: 6379,
             database: 0,
+            cluster_nodes: Vec::new(),
+            sentinels: Vec::new(),
+            sentinel_master: None,
+            sentinel_username: None,
+            sentinel_password: None,
             username: None,
             password: None,
             socket: None,
@@ -71,6 +89,7 @@ impl Default for RedisSettings {
             client_cert_file: None,
             client_key_file: None,
             connect_timeout: Duration::from_secs(5),
+            named_by_type: None,
         }
     }
 }
@@ -79,6 +98,11 @@ const URL: &str = "CACHE_REDIS_URL";
 const HOST: &str = "CACHE_REDIS_HOST";
 const PORT: &str = "CACHE_REDIS_PORT";
 const DATABASE: &str = "CACHE_REDIS_DATABASE";
+const CLUSTER_NODES: &str = "CACHE_REDIS_CLUSTER_NODES";
+const SENTINELS: &str = "CACHE_REDIS_SENTINELS";
+const SENTINEL_MASTER: &str = "CACHE_REDIS_SENTINEL_MASTER";
+const SENTINEL_USERNAME: &str = "CACHE_REDIS_SENTINEL_USERNAME";
+const SENTINEL_PASSWORD: &str = "CACHE_REDIS_SENTINEL_PASSWORD";
 const USERNAME: &str = "CACHE_REDIS_USERNAME";
 const PASSWORD: &str = "CACHE_REDIS_PASSWORD";
 const SOCKET: &str = "CACHE_REDIS_SOCKET";
@@ -89,6 +113,16 @@ const CLIENT_KEY_FILE: &str = "CACHE_REDIS_CLIENT_KEY_FILE";
 const CONNECT_TIMEOUT: &str = "CACHE_REDIS_CONNECT_TIMEOUT";
 
 impl RedisSettings {
+    /// Takes note of what a name of `CACHE_TYPE` says beside that it is Redis.
+    pub(super) fn named(&mut self, kind: &str) {
+        let folded = fold(kind);
+        if folded.contains("sentinel") {
+            self.named_by_type = Some(SENTINELS);
+        } else if folded.contains("cluster") {
+            self.named_by_type = Some(CLUSTER_NODES);
+        }
+    }
+
     /// What is wrong with settings that are right one by one; `set` tells which of them are set at all.
     pub(super) fn contradictions(&self, set: impl Fn(&'static str) -> bool) -> Vec<String> {
         let mut found = Vec::new();
@@ -103,6 +137,17 @@ impl RedisSettings {
         for part in [HOST, PORT] {
             both(SOCKET, part, "leave out the one that is not meant");
         }
+        for part in [URL, HOST, PORT, SOCKET] {
+            let why = "a cluster and sentinels are named by their nodes alone";
+            both(CLUSTER_NODES, part, why);
+            both(SENTINELS, part, why);
+        }
+        both(
+            CLUSTER_NODES,
+            SENTINELS,
+            "leave out the one that is not meant",
+        );
+        both(CLUSTER_NODES, DATABASE, "a cluster has one database alone");
         if self.tls {
             both(SOCKET, TLS, "a Unix socket has no TLS");
         }
@@ -115,12 +160,25 @@ impl RedisSettings {
         let pair = "a certificate and its private key go together";
         needs(CLIENT_CERT_FILE, CLIENT_KEY_FILE, pair);
         needs(CLIENT_KEY_FILE, CLIENT_CERT_FILE, pair);
+        let why = "sentinels are asked for a primary by its name";
+        needs(SENTINELS, SENTINEL_MASTER, why);
+        for part in [SENTINEL_MASTER, SENTINEL_USERNAME, SENTINEL_PASSWORD] {
+            needs(part, SENTINELS, "it is for sentinels");
+        }
+        needs(
+            SENTINEL_USERNAME,
+            SENTINEL_PASSWORD,
+            "a user needs a password",
+        );
         let url = self.url.as_ref().map(Secret::expose);
         if url.is_none() {
             needs(USERNAME, PASSWORD, "a user needs a password");
         }
         let schemes = ["rediss:", "valkeys:"];
         let by_url = url.is_some_and(|url| schemes.iter().any(|scheme| url.starts_with(scheme)));
+        if let Some(servers) = self.named_by_type.filter(|servers| !set(servers)) {
+            found.push(format!("CACHE_TYPE asks for {servers}, which is not set"));
+        }
         if !self.tls && !by_url {
             let files = [CA_FILE, CLIENT_CERT_FILE];
             let alone = files.into_iter().filter(|file| set(file));
@@ -136,7 +194,30 @@ impl RedisSettings {
 /// A file whose path counts to the letter.
 const FILE: &str = "the path of a PEM file";
 
-pub(super) static SETTINGS: [Setting; 12] = [
+/// Servers of one kind.
+const NODES: &str = "host:port, or several of them with commas between";
+
+/// The servers of a list, each of which has a host and may have a port.
+fn nodes(text: &str) -> Result<Vec<String>, Refusal> {
+    let node = |node: &str| {
+        let node = node.trim();
+        let (host, digits) = match node.rsplit_once(':') {
+            Some((host, digits)) if !host.contains(':') || host.ends_with(']') => {
+                (host, Some(digits))
+            }
+            _ => (node, None),
+        };
+        digits.map(port).transpose()?;
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._:%[]".contains(letter);
+        match !host.is_empty() && host.chars().all(plain) {
+            true => Ok(node.to_owned()),
+            false => Err(Refusal::Malformed),
+        }
+    };
+    text.split(',').map(node).collect()
+}
+
+pub(super) static SETTINGS: [Setting; 17] = [
     Setting {
         variable: URL,
         expects: "a URL such as redis://user:password@host:6379/0",
@@ -183,6 +264,50 @@ pub(super) static SETTINGS: [Setting; 12] = [
         read: |settings, text| {
             let number = u32::try_from(whole(text)?).map_err(|_| Refusal::Malformed)?;
             settings.redis.database = number;
+            Ok(())
+        },
+    },
+    Setting {
+        variable: CLUSTER_NODES,
+        expects: NODES,
+        default: None,
+        form: Form::Word,
+        read: |settings, text| nodes(text).map(|nodes| settings.redis.cluster_nodes = nodes),
+    },
+    Setting {
+        variable: SENTINELS,
+        expects: NODES,
+        default: None,
+        form: Form::Word,
+        read: |settings, text| nodes(text).map(|nodes| settings.redis.sentinels = nodes),
+    },
+    Setting {
+        variable: SENTINEL_MASTER,
+        expects: "a name",
+        default: None,
+        form: Form::Text,
+        read: |settings, text| {
+            settings.redis.sentinel_master = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Setting {
+        variable: SENTINEL_USERNAME,
+        expects: "a text",
+        default: None,
+        form: Form::Text,
+        read: |settings, text| {
+            settings.redis.sentinel_username = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Setting {
+        variable: SENTINEL_PASSWORD,
+        expects: "a text",
+        default: None,
+        form: Form::Secret,
+        read: |settings, text| {
+            settings.redis.sentinel_password = Some(Secret::new(text));
             Ok(())
         },
     },
@@ -263,7 +388,13 @@ pub(super) static SETTINGS: [Setting; 12] = [
 ];
 
 /// What other programs call these settings.
-pub(super) const OTHER_NAMES: [(&str, &str); 11] = [
+pub(super) const OTHER_NAMES: [(&str, &str); 17] = [
+    ("CACHE_REDIS_CLUSTER", CLUSTER_NODES),
+    ("CACHE_REDIS_STARTUP_NODES", CLUSTER_NODES),
+    ("CACHE_REDIS_NODES", CLUSTER_NODES),
+    ("CACHE_REDIS_SENTINEL_HOSTS", SENTINELS),
+    ("CACHE_REDIS_SERVICE_NAME", SENTINEL_MASTER),
+    ("CACHE_REDIS_SENTINEL_SERVICE_NAME", SENTINEL_MASTER),
     ("CACHE_REDIS_DB", DATABASE),
     ("CACHE_REDIS_USER", USERNAME),
     ("CACHE_REDIS_PASS", PASSWORD),

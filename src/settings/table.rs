@@ -88,7 +88,13 @@ static SETTINGS: [Setting; 16] = [
         expects: "memory, redis, aerospike, memcached or null",
         default: Some("memory"),
         form: Form::Word,
-        read: |settings, text| BackendKind::parse(text).map(|kind| settings.backend = kind),
+        read: |settings, text| {
+            settings.backend = BackendKind::parse(text)?;
+            if settings.backend == BackendKind::Redis {
+                settings.redis.named(text);
+            }
+            Ok(())
+        },
     },
     Setting {
         variable: "CACHE_DEFAULT_TIMEOUT",

@@ -18,6 +18,8 @@ mod memcached;
 mod process;
 mod proxy;
 mod redis;
+mod redis_cluster;
+mod redis_sentinel;
 mod tls;
 
 use std::io::Write;
@@ -25,7 +27,9 @@ use std::io::Write;
 pub(crate) use aerospike::Aerospike;
 pub(crate) use memcached::{Memcached, MemcachedOptions};
 pub(crate) use proxy::{Link, Proxy};
-pub(crate) use redis::{Options, Redis, redis_cli};
+pub(crate) use redis::{Options, Redis, redis_cli, valkey};
+pub(crate) use redis_cluster::Cluster;
+pub(crate) use redis_sentinel::{NAME as SENTINEL_NAME, Sentinel};
 pub(crate) use tls::Certificates;
 
 /// Says it past the test runner, which keeps to itself what a test that succeeds prints.

@@ -66,3 +66,17 @@ pub(super) fn free_port() -> u16 {
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .expect("it tries for ever")
 }
+
+/// One that nobody listens on either 10000 further on, where nodes of a cluster talk to each other; both are below those
+/// that the kernel gives to whoever asks.
+pub(super) fn free_port_of_cluster() -> u16 {
+    let random = RandomState::new();
+    (0u64..)
+        .map(|attempt| 20_000 + (random.hash_one(attempt) % 2_500) as u16)
+        .find(|port| {
+            [*port, *port + 10_000]
+                .iter()
+                .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        })
+        .expect("it tries for ever")
+}

@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    process::{free_port, installed, mortal, signal, spawn},
+    process::{free_port, free_port_of_cluster, installed, mortal, signal, spawn},
     tls::Certificates,
 };
 
@@ -29,6 +29,9 @@ pub(crate) struct Options {
     wants_client_certificate: bool,
     unix_socket: bool,
     persistent: bool,
+    program: Option<PathBuf>,
+    shared_certificates: Option<Certificates>,
+    of_cluster: bool,
     lines: Vec<String>,
 }
 
@@ -67,6 +70,28 @@ impl Options {
     pub(crate) fn persistent(mut self) -> Self {
         self.persistent = true;
         self
+    }
+
+    /// Another program than the `redis-server` on the `PATH`.
+    pub(crate) fn program(mut self, program: PathBuf) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    /// TLS by certificates that others have too.
+    pub(crate) fn tls_by(mut self, certificates: &Certificates) -> Self {
+        self.shared_certificates = Some(certificates.clone());
+        self.tls()
+    }
+
+    /// A node that can be made one of a cluster; with TLS, to its other nodes too.
+    pub(crate) fn of_cluster(mut self) -> Self {
+        self.of_cluster = true;
+        self.config("cluster-enabled yes")
+            .config("cluster-config-file nodes.conf")
+            .config("cluster-node-timeout 1000")
+            // Without it a replica begins to copy five seconds late.
+            .config("repl-diskless-sync-delay 0")
     }
 
     /// One more line of `redis.conf`.
@@ -130,10 +155,17 @@ impl Redis {
             .prefix("larder-redis-")
             .tempdir()
             .unwrap();
+        let certificates = options.tls.then(|| {
+            let shared = options.shared_certificates.clone();
+            shared.unwrap_or_else(|| Certificates::write(folder.path()))
+        });
         let redis = Self {
-            port: free_port(),
+            port: match options.of_cluster {
+                true => free_port_of_cluster(),
+                false => free_port(),
+            },
             child: Mutex::new(None),
-            certificates: options.tls.then(|| Certificates::write(folder.path())),
+            certificates,
             options,
             folder,
         };
@@ -166,6 +198,39 @@ impl Redis {
         self.port
     }
 
+    /// Waits until its replicas have everything that it has.
+    pub(crate) fn replicated(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let replication = self.cli(&["INFO", "replication"]);
+            let field = |name: &str| {
+                let mut parts = replication.split(['\r', '\n', ',']);
+                let value = parts.find_map(|part| part.strip_prefix(name));
+                value.map(ToOwned::to_owned)
+            };
+            if field("offset=").is_some() && field("offset=") == field("master_repl_offset:") {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the replica lags behind: {replication}"
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Lets a replica that has this password get nothing more from its primary, without either noticing anything else.
+    pub(crate) fn cut_off_from(&self, primary: &Self) {
+        primary.replicated();
+        self.cli(&["CONFIG", "SET", "masterauth", "wrong"]);
+        primary.cli(&["CLIENT", "KILL", "TYPE", "replica"]);
+        let deadline = Instant::now() + PATIENCE;
+        while primary.cli(&["INFO", "replication"]).contains("slave0:") {
+            assert!(Instant::now() < deadline, "the replica is connected again");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Where its socket, data, certificates and log are.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -179,6 +244,11 @@ impl Redis {
     pub(crate) fn certificates(&self) -> &Certificates {
         let certificates = self.certificates.as_ref();
         certificates.expect("it was started with tls")
+    }
+
+    /// Whether it was not killed.
+    pub(crate) fn runs(&self) -> bool {
+        self.child.lock().unwrap().is_some()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -261,7 +331,10 @@ impl Redis {
     fn launch(&self) -> Result<(), String> {
         let path = self.folder().join("log");
         let log = File::create(&path).unwrap();
-        let mut command = mortal("redis-server");
+        let mut command = match &self.options.program {
+            Some(program) => mortal(&program.display().to_string()),
+            None => mortal("redis-server"),
+        };
         command
             .arg("-")
             .stdin(Stdio::piped())
@@ -318,7 +391,17 @@ impl Redis {
                 format!("tls-key-file {}", file(certificates.server_key())),
                 format!("tls-ca-cert-file {}", file(certificates.ca())),
                 format!("tls-auth-clients {wanted}"),
+                "tls-replication yes".to_owned(),
+                // What the server shows where it is itself the client of another one.
+                format!(
+                    "tls-client-cert-file {}",
+                    file(certificates.client_certificate())
+                ),
+                format!("tls-client-key-file {}", file(certificates.client_key())),
             ]);
+            if options.of_cluster {
+                lines.push("tls-cluster yes".to_owned());
+            }
         } else {
             lines.push(format!("port {port}"));
         }
@@ -349,4 +432,18 @@ pub(crate) fn redis_cli(arguments: &[impl AsRef<str>]) -> Output {
     let mut command = Command::new("redis-cli");
     command.arg("-e").args(arguments).stdin(Stdio::null());
     command.output().expect("redis-cli is installed")
+}
+
+/// A Valkey server, where `LARDER_TEST_VALKEY` names its program.
+pub(crate) fn valkey() -> Option<Redis> {
+    let program = env::var_os("LARDER_TEST_VALKEY").filter(|program| !program.is_empty());
+    let Some(program) = program.map(PathBuf::from) else {
+        super::not_tested("Valkey", "LARDER_TEST_VALKEY is not set to a valkey-server");
+        return None;
+    };
+    assert!(
+        program.is_file(),
+        "LARDER_TEST_VALKEY is not the path of a valkey-server"
+    );
+    Options::default().program(program).start()
 }

@@ -8,8 +8,9 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// An authority made for one server, and what it signed: a pair for the server, and one for a client. All PEM files.
-#[derive(Debug)]
+/// An authority made for one server, and what it signed: pairs for the server, for one of another name, and for a client.
+/// All PEM files.
+#[derive(Clone, Debug)]
 pub(crate) struct Certificates {
     folder: PathBuf,
 }
@@ -36,10 +37,25 @@ impl Certificates {
         };
         let server = named("localhost", &["localhost", "127.0.0.1"]);
         pair("server", server, ExtendedKeyUsagePurpose::ServerAuth);
+        let other = named("other.example", &["other.example"]);
+        pair("other", other, ExtendedKeyUsagePurpose::ServerAuth);
         let client = named("larder test client", &[]);
         pair("client", client, ExtendedKeyUsagePurpose::ClientAuth);
         Self {
             folder: folder.to_owned(),
+        }
+    }
+
+    /// Has the server show the certificate of another host, or its own again, from its next start on.
+    pub(crate) fn show_another(&self, another: bool) {
+        let name = if another { "other" } else { "own" };
+        for end in ["crt", "key"] {
+            let shown = self.folder.join(format!("server.{end}"));
+            let own = self.folder.join(format!("own.{end}"));
+            if !own.exists() {
+                fs::copy(&shown, &own).unwrap();
+            }
+            fs::copy(self.folder.join(format!("{name}.{end}")), shown).unwrap();
         }
     }
 

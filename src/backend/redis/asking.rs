@@ -1,8 +1,17 @@
 //! How every verb asks: under the generation that is known, and for the generation's marker in the same round trip.
 
+use std::sync::Arc;
+
+use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, Value};
 
-use super::{Shared, errors, link::Live, reply, scripts::Script, space::Space};
+use super::{
+    Shared, errors,
+    link::Live,
+    reply,
+    scripts::Script,
+    space::{Space, Trust},
+};
 use crate::{
     Error, ErrorKind, Key, Result,
     backend::generation::{Generation, Marker},
@@ -12,8 +21,8 @@ use crate::{
 const ROUNDS: usize = 16;
 
 pub(super) enum Request {
-    /// `MGET` of keys, to which the marker is added as the last.
-    Read(Cmd),
+    /// The values of keys, to which the marker is added as the last.
+    Read(Vec<Vec<u8>>),
     /// Commands, to which `GET` of the marker is added as the last.
     Commands(Pipeline),
 }
@@ -22,7 +31,7 @@ pub(super) enum Request {
 pub(super) struct Answers {
     pub(super) generation: Generation,
     /// The connection that they came by.
-    pub(super) connection: u64,
+    pub(super) live: Arc<Live>,
     /// One for each key read, or for each command.
     pub(super) values: Vec<Value>,
 }
@@ -45,24 +54,30 @@ impl Shared {
         make: impl Fn(Generation, &Live) -> Request,
     ) -> Result<Answers> {
         for _ in 0..ROUNDS {
-            let live = self.link.live().await?;
+            let live = self.trusted(space).await?;
             let generation = self.generation(space, &live).await?;
-            let mut values = match make(generation, &live) {
-                Request::Read(mut command) => {
-                    command.arg(space.marker());
-                    reply::array(live.ask(&command).await?)?
-                }
-                Request::Commands(mut pipeline) => {
+            let mut request = make(generation, &live);
+            match &mut request {
+                Request::Read(keys) => keys.push(space.marker().to_vec()),
+                Request::Commands(pipeline) => {
                     pipeline.cmd("GET").arg(space.marker());
-                    live.ask_all(&pipeline).await?
                 }
-            };
+            }
+            let asked = live.number();
+            let (live, mut values) = self.reach.send(space.slot(), live, request).await?;
+            if live.number() != asked {
+                // The slot was moved to another node meanwhile, which may not know of what was deleted.
+                self.audit(space, &live).await?;
+                if space.losses() > 0 {
+                    continue;
+                }
+            }
             let marker = values.pop().map(reply::bytes).transpose()?.flatten();
             match space.compare(generation, marker.as_deref()) {
                 Marker::Same => {
                     return Ok(Answers {
                         generation,
-                        connection: live.number(),
+                        live,
                         values,
                     });
                 }
@@ -90,7 +105,7 @@ impl Shared {
         let space = self.spaces.of(key);
         loop {
             let answers = self.ask(&space, |generation, live| {
-                let mut command = script.call(live.number(), keys);
+                let mut command = script.call(live, keys);
                 command.arg(space.stored_key(generation, key.as_key_ref()));
                 add(&mut command);
                 let mut pipeline = Pipeline::new();
@@ -99,14 +114,43 @@ impl Shared {
             });
             let answers = answers.await?;
             let answer = answers.values.first().ok_or_else(errors::unexpected)?;
-            if script.answered(answers.connection, answer) {
+            if script.answered(&answers.live, answer) {
                 return Ok(answers);
             }
         }
     }
 
+    /// A connection to the server of a space, which knows of the last deletion there or is known to have lost it.
+    async fn trusted(&self, space: &Space) -> Result<Arc<Live>> {
+        let live = self.reach.live(space.slot()).await?;
+        self.audit(space, &live).await?;
+        Ok(live)
+    }
+
+    /// Asks whether the server still knows of the last deletion that it acknowledged, where this connection was not asked
+    /// before.
+    async fn audit(&self, space: &Space, live: &Arc<Live>) -> Result<()> {
+        let mut live = live.clone();
+        for _ in 0..ROUNDS {
+            let Trust::After(deletion) = space.trust(live.number()) else {
+                return Ok(());
+            };
+            let mut command = redis::cmd("GET");
+            command.arg(&deletion.counter);
+            let value;
+            (live, value) = self.reach.send_one(space.slot(), live, command).await?;
+            let value = match value {
+                Value::BulkString(_) | Value::Nil => reply::number(&value),
+                Value::ServerError(error) => return Err(errors::refused(&error)),
+                _ => return Err(errors::unexpected()),
+            };
+            space.judge(live.number(), &deletion, value);
+        }
+        Ok(())
+    }
+
     /// The generation, asked for where this process does not know it.
-    pub(super) async fn generation(&self, space: &Space, live: &Live) -> Result<Generation> {
+    async fn generation(&self, space: &Space, live: &Arc<Live>) -> Result<Generation> {
         if let (Some(known), 0) = (space.generation(), space.losses()) {
             return Ok(known);
         }
@@ -114,9 +158,7 @@ impl Shared {
         let losses = space.losses();
         if losses > 0 {
             let new = Generation::random();
-            let mut command = redis::cmd("SET");
-            command.arg(space.marker()).arg(new.as_bytes());
-            reply::was_set(&live.ask(&command).await?)?;
+            self.set_marker(space, live.clone(), new).await?;
             space.begin(new);
             space.renewed(losses);
         }
@@ -126,17 +168,25 @@ impl Shared {
         }
     }
 
+    async fn set_marker(&self, space: &Space, live: Arc<Live>, new: Generation) -> Result<bool> {
+        let mut command = redis::cmd("SET");
+        command.arg(space.marker()).arg(new.as_bytes());
+        let (_, answer) = self.reach.send_one(space.slot(), live, command).await?;
+        reply::was_set(&answer)
+    }
+
     /// Makes a generation where the marker is as it was `seen`, or learns the one that somebody else made meanwhile.
     /// Only with the right to change the generation.
-    async fn agree(&self, space: &Space, live: &Live, seen: &[u8]) -> Result<Generation> {
-        let mut seen = seen.to_vec();
+    async fn agree(&self, space: &Space, live: &Arc<Live>, seen: &[u8]) -> Result<Generation> {
+        let (mut live, mut seen) = (live.clone(), seen.to_vec());
         for _ in 0..ROUNDS {
             let new = Generation::random();
             let script = &self.scripts.agree;
-            let mut command = script.call(live.number(), 1);
+            let mut command = script.call(&live, 1);
             command.arg(space.marker()).arg(&seen).arg(new.as_bytes());
-            let answer = live.ask(&command).await?;
-            if !script.answered(live.number(), &answer) {
+            let answer;
+            (live, answer) = self.reach.send_one(space.slot(), live, command).await?;
+            if !script.answered(&live, &answer) {
                 continue;
             }
             let marker = reply::bytes(answer)?.unwrap_or_default();
@@ -149,22 +199,31 @@ impl Shared {
         Err(restless())
     }
 
-    /// Gives the namespace another generation, whatever it has.
-    pub(super) async fn clear(&self, space: &Space) -> Result<()> {
-        let live = self.link.live().await?;
+    /// Gives the namespace another generation, whatever it has: all its shards, also where one of them fails.
+    pub(super) async fn clear(&self, spaces: &[Arc<Space>]) -> Result<()> {
+        let cleared = spaces.iter().map(|space| self.clear_in(space));
+        join_all(cleared).await.into_iter().collect()
+    }
+
+    async fn clear_in(&self, space: &Space) -> Result<()> {
+        let live = self.reach.live(space.slot()).await?;
         let _changing = space.changing().await;
         let (losses, new) = (space.losses(), Generation::random());
-        let mut command = redis::cmd("SET");
-        command.arg(space.marker()).arg(new.as_bytes());
-        if reply::was_set(&live.ask(&command).await?).is_ok() {
-            space.begin(new);
-            space.renewed(losses);
-            return Ok(());
+        match self.set_marker(space, live.clone(), new).await {
+            Ok(_) => {
+                space.begin(new);
+                space.renewed(losses);
+                Ok(())
+            }
+            // A server without room for eight bytes can still remove the marker; without one, everything is out of reach.
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                let mut command = redis::cmd("UNLINK");
+                command.arg(space.marker());
+                let (_, answer) = self.reach.send_one(space.slot(), live, command).await?;
+                reply::integer(&answer).map(drop)
+            }
+            Err(error) => Err(error),
         }
-        // A server without room for eight bytes can still remove the marker; without one, everything is out of reach.
-        let mut command = redis::cmd("UNLINK");
-        command.arg(space.marker());
-        reply::integer(&live.ask(&command).await?).map(drop)
     }
 }
 

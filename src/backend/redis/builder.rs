@@ -1,11 +1,23 @@
-use std::{fmt, time::Duration};
-
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    RedisConnectionInfo, TlsCertificates, io::tcp::TcpSettings,
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
-use super::{Redis, tls};
+use redis::{
+    ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    TlsCertificates, io::tcp::TcpSettings,
+};
+
+use super::{
+    Redis,
+    cluster::Cluster,
+    dial::{Dial, Node, Sentinels, Way},
+    errors::not_a_url,
+    link::Link,
+    reach::Reach,
+    tls,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// The least time that connecting may take, where nobody says otherwise.
@@ -34,6 +46,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[must_use = "a builder does nothing until it connects"]
 pub struct RedisBuilder {
     url: String,
+    servers: Servers,
+    sentinel_username: Option<String>,
+    sentinel_password: Option<String>,
     host: Option<String>,
     port: Option<u16>,
     socket: Option<String>,
@@ -46,10 +61,40 @@ pub struct RedisBuilder {
     connect_timeout: Duration,
 }
 
+/// What kind of servers there are.
+#[derive(Clone)]
+enum Servers {
+    /// One, at the URL.
+    One,
+    /// A cluster with these nodes.
+    Cluster(Vec<String>),
+    /// Those that sentinels know under a name.
+    Sentinels(Vec<String>, String),
+}
+
+/// The ports that servers and sentinels have where nobody says otherwise.
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26_379;
+
 impl RedisBuilder {
+    pub(super) fn of_cluster(nodes: Vec<String>) -> Self {
+        let mut builder = Self::new("redis://127.0.0.1".to_owned());
+        builder.servers = Servers::Cluster(nodes);
+        builder
+    }
+
+    pub(super) fn of_sentinels(sentinels: Vec<String>, name: String) -> Self {
+        let mut builder = Self::new("redis://127.0.0.1".to_owned());
+        builder.servers = Servers::Sentinels(sentinels, name);
+        builder
+    }
+
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
+            servers: Servers::One,
+            sentinel_username: None,
+            sentinel_password: None,
             host: None,
             port: None,
             socket: None,
@@ -96,6 +141,18 @@ impl RedisBuilder {
     /// The user's password, to the letter: unlike in a URL, nothing has to be escaped.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// The user that the sentinels know, where they have one.
+    pub fn sentinel_username(mut self, name: impl Into<String>) -> Self {
+        self.sentinel_username = Some(name.into());
+        self
+    }
+
+    /// The password of the sentinels, which is not that of the servers.
+    pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
+        self.sentinel_password = Some(password.into());
         self
     }
 
@@ -150,13 +207,53 @@ impl RedisBuilder {
     ///
     /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) as for [`connect`](Self::connect).
     pub fn connect_lazily(self) -> Result<Redis> {
-        let timeout = self.connect_timeout;
-        let client = self.client();
-        let client = client.map_err(|error| error.on(super::NAME, "connect"))?;
-        Ok(Redis::new(client, timeout))
+        let reach = self.reach();
+        let reach = reach.map_err(|error| error.on(super::NAME, "connect"))?;
+        Ok(Redis::new(reach))
     }
 
-    fn client(self) -> Result<Client> {
+    fn reach(self) -> Result<Reach> {
+        let dial = self.dial()?;
+        let numbers = Arc::<AtomicU64>::default();
+        let elsewhere = self.host.is_some() || self.port.is_some() || self.socket.is_some();
+        if elsewhere && !matches!(self.servers, Servers::One) {
+            return Err(settings(
+                "the servers of a cluster or behind sentinels are named by CACHE_REDIS_CLUSTER_NODES or \
+                 CACHE_REDIS_SENTINELS: leave out CACHE_REDIS_HOST, CACHE_REDIS_PORT and CACHE_REDIS_SOCKET",
+            ));
+        }
+        let way = match self.servers {
+            Servers::Cluster(nodes) => {
+                if dial.info.redis_settings().db() != 0 {
+                    return Err(settings(
+                        "a cluster has one database alone: leave out CACHE_REDIS_DATABASE",
+                    ));
+                }
+                let nodes = read_nodes(&nodes, PORT, "CACHE_REDIS_CLUSTER_NODES")?;
+                let cluster = Cluster::new(nodes, dial, self.connect_timeout, numbers);
+                return Ok(Reach::Cluster(Arc::new(cluster)));
+            }
+            Servers::Sentinels(nodes, name) => {
+                if name.is_empty() {
+                    return Err(settings(
+                        "sentinels are asked for a primary by its name: CACHE_REDIS_SENTINEL_MASTER is empty",
+                    ));
+                }
+                Way::Sentinels(Sentinels {
+                    nodes: read_nodes(&nodes, SENTINEL_PORT, "CACHE_REDIS_SENTINELS")?,
+                    name,
+                    username: self.sentinel_username,
+                    password: self.sentinel_password,
+                    dial,
+                })
+            }
+            Servers::One => Way::Server(dial.client()?),
+        };
+        Ok(Reach::Server(Link::new(way, self.connect_timeout, numbers)))
+    }
+
+    /// How the servers are greeted, whichever they are.
+    fn dial(&self) -> Result<Dial> {
         let info = self.url.as_str().into_connection_info();
         let info = info.map_err(|_| not_a_url())?;
         let (address, tls) = self.address(info.addr())?;
@@ -172,10 +269,8 @@ impl RedisBuilder {
                  CACHE_REDIS_CLIENT_KEY_FILE need rediss:// or CACHE_REDIS_TLS=true",
             ));
         }
-        if tls {
-            return self.client_by_tls(info);
-        }
-        Client::open(info).map_err(|_| not_a_url())
+        let tls = tls.then(|| self.certificates()).transpose()?;
+        Ok(Dial { info, tls })
     }
 
     /// Where the server is, and whether it is reached by TLS.
@@ -241,8 +336,7 @@ impl RedisBuilder {
         Ok(user)
     }
 
-    fn client_by_tls(&self, info: ConnectionInfo) -> Result<Client> {
-        tls::provide();
+    fn certificates(&self) -> Result<TlsCertificates> {
         let root_cert = self
             .ca
             .as_deref()
@@ -253,22 +347,26 @@ impl RedisBuilder {
                 client_key: tls::private_key(key, "CACHE_REDIS_CLIENT_KEY_FILE")?,
             })
         });
-        let certificates = TlsCertificates {
+        Ok(TlsCertificates {
             client_tls: client_tls.transpose()?,
             root_cert: root_cert.transpose()?,
-        };
-        Client::build_with_tls(info, certificates)
-            .map_err(|_| settings("the certificates of CACHE_REDIS_CA_FILE or CACHE_REDIS_CLIENT_CERT_FILE cannot be used"))
+        })
     }
 }
 
-/// What the URL holds stays out: a password may stand where nobody looks for it.
-fn not_a_url() -> Error {
-    settings(
-        "the URL is not one of a Redis server, such as redis://user:password@host:6379/0, rediss://host or \
-         unix:///path?db=0 (CACHE_REDIS_URL); in a password, characters other than letters and digits are \
-         written as %40 and the like",
-    )
+/// The addresses of servers, of which there has to be one; `setting` names the variable for errors.
+fn read_nodes(nodes: &[String], port: u16, setting: &'static str) -> Result<Vec<Node>> {
+    let wrong = || {
+        let message = format!("{setting} is host:port, or several of them with commas between");
+        Error::new(ErrorKind::Settings, message)
+    };
+    if nodes.is_empty() {
+        return Err(wrong());
+    }
+    let nodes = nodes
+        .iter()
+        .map(|node| Node::read(node, port).ok_or_else(wrong));
+    nodes.collect()
 }
 
 fn socket_by_tls() -> Error {
@@ -282,7 +380,14 @@ fn settings(message: &'static str) -> Error {
 /// Shows what was set, and neither the URL nor the password nor the key.
 impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (nodes, name) = match &self.servers {
+            Servers::One => (None, None),
+            Servers::Cluster(nodes) => (Some(nodes), None),
+            Servers::Sentinels(nodes, name) => (Some(nodes), Some(name)),
+        };
         f.debug_struct("RedisBuilder")
+            .field("nodes", &nodes)
+            .field("sentinel_name", &name)
             .field("host", &self.host)
             .field("port", &self.port)
             .field("socket", &self.socket)

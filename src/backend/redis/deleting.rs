@@ -3,6 +3,7 @@
 //! A deletion raises a counter and then removes the key, in this order: whoever reads the old counter reads it before
 //! the key is gone, and finds it raised when a load ends. It does not matter whether anything was under the key.
 
+use futures_util::future::join_all;
 use redis::Pipeline;
 
 use super::{Shared, asking::Request, reply, scripts::version_text, space::Space};
@@ -17,11 +18,20 @@ pub(super) fn step() -> i64 {
 
 impl Shared {
     pub(super) async fn delete_many(&self, keys: &[Key]) -> Result<Vec<bool>> {
-        let mut removed = vec![false; keys.len()];
-        for (space, numbers) in self.by_space(keys.iter()) {
+        let parts = self.by_space(keys.iter()).into_iter();
+        let parts = parts.map(|(space, numbers)| async move {
             let keys: Vec<_> = numbers.iter().map(|&number| &keys[number]).collect();
             let answers = self.delete_in(&space, &keys).await?;
-            for (number, answer) in numbers.into_iter().zip(answers) {
+            Result::Ok(numbers.into_iter().zip(answers))
+        });
+        let mut removed = vec![false; keys.len()];
+        // All of them are tried, whatever becomes of some.
+        for part in join_all(parts)
+            .await
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?
+        {
+            for (number, answer) in part {
                 removed[number] = answer;
             }
         }
@@ -59,7 +69,7 @@ impl Shared {
                 .map(|(one, two)| *one || two)
                 .collect();
         } else if let Some((counter, value)) = counters.pop().zip(raised.last()) {
-            self.deleted(space, answers.connection, counter, reply::integer(value)?);
+            space.deleted(answers.live.number(), counter, reply::integer(value)?);
         }
         Ok(removed)
     }
@@ -89,7 +99,7 @@ impl Shared {
     pub(super) async fn delete_if(&self, key: &Key, version: u64) -> Result<bool> {
         // Stands for an absent entry, which cannot be deleted.
         if version == 0 {
-            return self.link.open().map(|()| false);
+            return self.reach.open().map(|()| false);
         }
         let space = self.spaces.of(key);
         let (counter, step) = (space.counter_key(key), step());
@@ -97,24 +107,15 @@ impl Shared {
             command.arg(&counter).arg(version_text(version)).arg(step);
         });
         let answers = answers.await?;
-        let connection = answers.connection;
+        let connection = answers.live.number();
         let mut parts = reply::array(answers.only()?)?.into_iter();
         let removed = parts.next().as_ref().map_or(Ok(false), reply::any)?;
         if removed {
             match parts.next().as_ref().and_then(reply::number) {
-                Some(value) => self.deleted(&space, connection, counter, value),
+                Some(value) => space.deleted(connection, counter, value),
                 None => space.forget_deletions(),
             }
         }
         Ok(removed)
-    }
-
-    /// Takes note of an acknowledged deletion, so that a server that forgets it is found out.
-    fn deleted(&self, space: &Space, connection: u64, counter: Vec<u8>, value: i64) {
-        space.deleted(counter, value);
-        if self.link.latest() != connection {
-            // A new connection is being made, and was perhaps audited before this deletion was known.
-            space.lose();
-        }
     }
 }

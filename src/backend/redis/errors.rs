@@ -99,6 +99,64 @@ pub(super) fn refused(error: &ServerError) -> Error {
     answered(Some(error.code()), kind)
 }
 
+/// Why the sentinels led to no primary.
+pub(super) fn sentinels(error: &RedisError, tls: bool) -> Error {
+    match error.kind() {
+        RedisErrorKind::MasterNameNotFoundBySentinel => Error::new(
+            ErrorKind::Unavailable,
+            "the sentinels know of no primary that is up; is its name that of CACHE_REDIS_SENTINEL_MASTER?",
+        ),
+        _ => {
+            let what = connecting(error, tls);
+            match what.kind() {
+                ErrorKind::Unavailable | ErrorKind::Timeout => Error::new(
+                    what.kind(),
+                    "no sentinel of CACHE_REDIS_SENTINELS led to a primary that answers",
+                )
+                .caused_by(what),
+                ErrorKind::Backend
+                    if error.kind() == RedisErrorKind::AuthenticationFailed
+                        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) =>
+                {
+                    Error::new(
+                        ErrorKind::Backend,
+                        "a sentinel or the primary refuses the user and password: see \
+                         CACHE_REDIS_SENTINEL_PASSWORD for the sentinels, and CACHE_REDIS_USERNAME and \
+                         CACHE_REDIS_PASSWORD for the primary",
+                    )
+                }
+                _ => what,
+            }
+        }
+    }
+}
+
+/// A slot that is not anybody's, as far as the nodes know.
+pub(super) fn nobody_has_the_slot() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "no node of the cluster has the slot of this key",
+    )
+}
+
+/// A slot whose keys are at two nodes at the moment.
+pub(super) fn on_the_move() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the slot of this key is being moved to another node of the cluster",
+    )
+}
+
+/// What the URL holds stays out: a password may stand where nobody looks for it.
+pub(super) fn not_a_url() -> Error {
+    Error::new(
+        ErrorKind::Settings,
+        "the URL is not one of a Redis server, such as redis://user:password@host:6379/0, rediss://host or \
+         unix:///path?db=0 (CACHE_REDIS_URL); in a password, characters other than letters and digits are \
+         written as %40 and the like",
+    )
+}
+
 /// An answer that no server of the protocol gives.
 pub(super) fn unexpected() -> Error {
     Error::new(
@@ -114,10 +172,15 @@ fn answered(code: Option<&str>, kind: RedisErrorKind) -> Error {
             ErrorKind::Unavailable,
             "the server is still loading its data",
         ),
-        "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => (
+        "MASTERDOWN" => (
             ErrorKind::Unavailable,
             "the server has no master at the moment",
         ),
+        "CLUSTERDOWN" => (
+            ErrorKind::Unavailable,
+            "the cluster is down: too many of its nodes are away, or nobody has some of its slots",
+        ),
+        "TRYAGAIN" => return on_the_move(),
         "READONLY" => (
             ErrorKind::Unavailable,
             "the server is a replica, which cannot be written to",
@@ -142,7 +205,8 @@ fn answered(code: Option<&str>, kind: RedisErrorKind) -> Error {
         ),
         "MOVED" | "ASK" | "CROSSSLOT" => (
             ErrorKind::Backend,
-            "the server is a node of a cluster, which this version of larder does not support",
+            "the server is a node of a cluster: name some of its nodes by CACHE_REDIS_CLUSTER_NODES, in place of \
+             CACHE_REDIS_URL",
         ),
         // It answers, and everything else works: no reason to go on without it.
         "OOM" => (

@@ -1,27 +1,29 @@
-//! The one connection to the server: made on first use, shared by everybody, and made anew when it broke.
+//! A connection to a server: made on first use, shared by everybody, and made anew when it broke.
 
 use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, PushInfo, PushKind, RedisResult,
-    Value,
+    AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisResult, Value,
     aio::{MultiplexedConnection, SendError},
 };
 use tokio::sync::watch;
 
-use super::{errors, reply, space::Spaces};
+use super::{dial::Way, errors};
 use crate::{Error, ErrorKind, Result, Timestamp};
 
 /// A connection on which nothing was answered for so long is given up. The cache waits less for a single answer; this
 /// is for a server whose machine is gone without a word.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same where another server may have taken over, as sentinels would know.
+const PATIENCE_WITH_SENTINELS: Duration = Duration::from_secs(1);
 
 /// After a failed attempt to connect the next one is made no sooner than this, and twice that after each further one,
 /// up to the limit. Verbs in between fail at once.
@@ -36,8 +38,12 @@ pub(super) struct Live {
     connection: MultiplexedConnection,
     /// Which of this process's connections it is.
     number: u64,
+    since: Timestamp,
     broken: Arc<AtomicBool>,
     silence: Silence,
+    patience: Duration,
+    /// Which scripts the server has learnt by this connection, a bit for each.
+    scripts: AtomicU8,
 }
 
 impl Live {
@@ -45,10 +51,15 @@ impl Live {
         self.number
     }
 
+    /// The scripts that the server has learnt, as far as is known.
+    pub(super) fn scripts(&self) -> &AtomicU8 {
+        &self.scripts
+    }
+
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value> {
         self.silence.begin(Timestamp::now());
         let answer = self.connection.clone().send_packed_command(command).await;
-        self.answered(answer)
+        self.answered(answer).inspect(|answer| self.notice(answer))
     }
 
     /// The answers to all commands of a pipeline, errors of the server among them.
@@ -57,7 +68,20 @@ impl Live {
         let count = pipeline.len();
         let mut connection = self.connection.clone();
         let answers = connection.send_packed_commands(pipeline, 0, count).await;
-        self.answered(answers)
+        let answers = self.answered(answers)?;
+        answers.iter().for_each(|answer| self.notice(answer));
+        Ok(answers)
+    }
+
+    /// A server that became a replica is left for the one that took over, which another connection may lead to. One that
+    /// was a replica from the beginning is not left again and again.
+    fn notice(&self, answer: &Value) {
+        if let Value::ServerError(error) = answer
+            && matches!(error.code(), "READONLY" | "MASTERDOWN")
+            && Timestamp::now().since(self.since) > LONGEST_PAUSE
+        {
+            self.broken.store(true, Ordering::Release);
+        }
     }
 
     fn answered<T>(&self, answer: RedisResult<T>) -> Result<T> {
@@ -76,7 +100,7 @@ impl Live {
     }
 
     fn is_usable(&self) -> bool {
-        !self.broken.load(Ordering::Acquire) && !self.silence.is_too_long()
+        !self.broken.load(Ordering::Acquire) && !self.silence.is(self.patience)
     }
 }
 
@@ -95,23 +119,23 @@ impl Silence {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    fn is_too_long(&self) -> bool {
+    fn is(&self, time: Duration) -> bool {
         match self.0.load(Ordering::Relaxed) {
             0 => false,
-            since => self.lasted(Timestamp::from_millis(since), Timestamp::now()),
+            since => self.lasted(time, Timestamp::from_millis(since), Timestamp::now()),
         }
     }
 
-    fn lasted(&self, since: Timestamp, now: Timestamp) -> bool {
+    fn lasted(&self, time: Duration, since: Timestamp, now: Timestamp) -> bool {
         if now < since {
             // Somebody set the clock back; the silence is counted from now on.
             self.0.store(now.as_millis(), Ordering::Relaxed);
         }
-        now.since(since) >= PATIENCE
+        now.since(since) >= time
     }
 }
 
-type Outcome = Result<Arc<Live>>;
+pub(super) type Outcome = Result<Arc<Live>>;
 
 enum State {
     /// Not connected; the next attempt is made after the pause, which the failure that caused it began.
@@ -140,32 +164,22 @@ impl Pause {
 pub(super) struct Link(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    /// Whether the connection is to have TLS, for the words of an error.
-    tls: bool,
+    way: Way,
     connect_timeout: Duration,
-    spaces: Arc<Spaces>,
     state: Mutex<State>,
-    attempts: AtomicU64,
+    /// Where the numbers of connections come from.
+    numbers: Arc<AtomicU64>,
 }
 
 impl Link {
-    pub(super) fn new(client: Client, connect_timeout: Duration, spaces: Arc<Spaces>) -> Self {
-        let address = client.get_connection_info().addr();
+    /// `numbers` is shared by all links of a backend, so that no two of its connections have one number.
+    pub(super) fn new(way: Way, connect_timeout: Duration, numbers: Arc<AtomicU64>) -> Self {
         Self(Arc::new(Inner {
-            tls: matches!(address, ConnectionAddr::TcpTls { .. }),
-            client,
+            way,
             connect_timeout,
-            spaces,
             state: Mutex::new(State::Apart(None)),
-            attempts: AtomicU64::new(0),
+            numbers,
         }))
-    }
-
-    /// The number of the latest attempt to connect. An answer that came by an earlier connection may be one that the
-    /// audit of the later one did not know of.
-    pub(super) fn latest(&self) -> u64 {
-        self.0.attempts.load(Ordering::SeqCst)
     }
 
     /// Fails a verb that needs no connection where there will be none.
@@ -174,6 +188,11 @@ impl Link {
             State::Closed => Err(closed()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a question to the server has been waiting for its answer for so long.
+    pub(super) fn is_silent_for(&self, time: Duration) -> bool {
+        matches!(&*self.0.state(), State::Live(live) if live.silence.is(time))
     }
 
     /// Gives the connection back, and makes no other.
@@ -259,50 +278,42 @@ impl Inner {
     }
 
     async fn connect(&self) -> Outcome {
-        // Before the audit is drawn up: whoever is told of a deletion after that sees the number, and looks again.
-        let number = self.attempts.fetch_add(1, Ordering::SeqCst) + 1;
+        let connected = tokio::time::timeout(self.connect_timeout, self.greet()).await;
+        connected.map_err(|_| errors::slow_to_connect(self.way.has_tls()))?
+    }
+
+    async fn greet(&self) -> Outcome {
+        let client = self.way.client().await?;
         let broken = Arc::new(AtomicBool::new(false));
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(Some(PATIENCE))
             .set_pipeline_buffer_size(QUEUE)
             .set_push_sender(notice(broken.clone()));
-        let client = &self.client;
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        let connection = connecting.await;
+        let connection = client.get_multiplexed_async_connection_with_config(&config);
+        let connection = connection.await;
         let live = Live {
-            connection: connection.map_err(|error| errors::connecting(&error, self.tls))?,
-            number,
+            connection: connection
+                .map_err(|error| errors::connecting(&error, self.way.has_tls()))?,
+            number: self.numbers.fetch_add(1, Ordering::SeqCst) + 1,
+            since: Timestamp::now(),
             broken,
             silence: Silence::default(),
+            patience: match self.way {
+                Way::Server(_) => PATIENCE,
+                Way::Sentinels(_) => PATIENCE_WITH_SENTINELS,
+            },
+            scripts: AtomicU8::new(0),
         };
-        let audited = tokio::time::timeout(self.connect_timeout, self.audit(&live)).await;
-        audited.map_err(|_| errors::slow_to_connect(self.tls))??;
-        Ok(Arc::new(live))
-    }
-
-    /// Asks whether the server still knows of the last deletions that it acknowledged, before anybody reads from it.
-    async fn audit(&self, live: &Live) -> Result<()> {
-        let audit = self.spaces.audit();
-        let mut pipeline = Pipeline::new();
         // For whoever looks at the server's list of clients. A user who may not say it is no worse off.
-        pipeline.cmd("CLIENT").arg("SETNAME").arg("larder");
-        if audit.counters().len() > 0 {
-            pipeline.cmd("MGET");
-            audit.counters().for_each(|counter| {
-                pipeline.arg(counter);
-            });
-        }
-        let mut answers = live.ask_all(&pipeline).await?.into_iter().skip(1);
-        if let Some(answer) = answers.next() {
-            let values = reply::array(answer)?;
-            audit.judge(values.into_iter().map(|value| reply::number(&value)));
-        }
-        Ok(())
+        let mut name = redis::cmd("CLIENT");
+        name.arg("SETNAME").arg("larder");
+        live.ask(&name).await?;
+        Ok(Arc::new(live))
     }
 }
 
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the cache was closed")
 }
 
@@ -356,11 +367,11 @@ mod tests {
         let silence = Silence::default();
         let begun = Timestamp::from_secs(10_000);
         silence.begin(begun);
-        assert!(!silence.lasted(begun, begun + PATIENCE / 2));
-        assert!(silence.lasted(begun, begun + PATIENCE));
+        assert!(!silence.lasted(PATIENCE, begun, begun + PATIENCE / 2));
+        assert!(silence.lasted(PATIENCE, begun, begun + PATIENCE));
         let back = Timestamp::from_secs(10_000 - HOUR.as_secs());
-        assert!(!silence.lasted(begun, back));
+        assert!(!silence.lasted(PATIENCE, begun, back));
         let since = Timestamp::from_millis(silence.0.load(Ordering::Relaxed));
-        assert!(silence.lasted(since, back + PATIENCE));
+        assert!(silence.lasted(PATIENCE, since, back + PATIENCE));
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use redis::{Cmd, Pipeline, Value};
+use futures_util::future::join_all;
+use redis::{Pipeline, Value};
 
 use super::{
     Shared,
-    asking::Request,
+    asking::{Answers, Request},
     deleting::step,
     errors, reply,
     space::Space,
@@ -15,10 +15,7 @@ use super::{
 };
 use crate::{Entry, Key, Lease, Leased, Result, Timestamp, backend::generation::Generation};
 
-/// So many keys are asked for by one command; other clients wait while the server carries it out.
-const CHUNK: usize = 1000;
-
-/// A counter that was found: its place among the keys asked for, the key it is stored under, and its value.
+/// A counter that was found: its place among what is to be returned, the key it is stored under, and its value.
 type Counter = (usize, Vec<u8>, i64);
 
 impl Shared {
@@ -26,11 +23,9 @@ impl Shared {
         let space = self.spaces.of(key);
         let stored_key = |generation| space.stored_key(generation, key.as_key_ref());
         let answers = self.ask(&space, |generation, _| {
-            let stored_key = stored_key(generation);
-            let len = "MGET".len() + stored_key.len() + space.marker().len();
-            let mut command = Cmd::with_capacity(3, len);
-            command.arg("MGET").arg(stored_key);
-            Request::Read(command)
+            let mut keys = Vec::with_capacity(2);
+            keys.push(stored_key(generation));
+            Request::Read(keys)
         });
         let answers = answers.await?;
         let generation = answers.generation;
@@ -40,61 +35,65 @@ impl Shared {
         match Stored::read(bytes)? {
             Stored::Entry(entry) => Ok(Some(entry).filter(|it| !it.is_expired(Timestamp::now()))),
             Stored::Counter(value) => {
-                let mut place = [None];
                 let counters = vec![(0, stored_key(generation), value)];
-                self.add_counters(counters, &mut place).await?;
-                let [entry] = place;
-                Ok(entry)
+                let found = self.with_ends(&space, counters).await?;
+                Ok(found.into_iter().next().and_then(|(_, entry)| entry))
             }
         }
     }
 
     pub(super) async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
-        let mut entries = vec![None; keys.len()];
-        for (space, places) in self.by_space(keys.iter()) {
-            let chunks: Vec<_> = places.chunks(CHUNK).collect();
-            let (generation, values) = self
-                .read_chunks(&space, chunks.len(), |generation, chunk, command| {
-                    for &place in chunks[chunk] {
-                        command.arg(space.stored_key(generation, keys[place].as_key_ref()));
-                    }
-                })
-                .await?;
-            let values = values.into_iter().flatten().map(reply::bytes);
-            let values = values.collect::<Result<Vec<_>>>()?;
+        let parts = self.by_space(keys.iter()).into_iter();
+        let parts = parts.map(|(space, places)| async move {
+            let answers = self.ask(&space, |generation, _| {
+                let places = places.iter();
+                let stored =
+                    places.map(|&place| space.stored_key(generation, keys[place].as_key_ref()));
+                Request::Read(stored.collect())
+            });
+            let Answers {
+                generation, values, ..
+            } = answers.await?;
             let found = places.into_iter().zip(values);
-            self.add(&space, generation, keys, found, &mut entries)
-                .await?;
+            self.entries(&space, generation, keys, found).await
+        });
+        let mut entries = vec![None; keys.len()];
+        for part in join_all(parts).await {
+            part?
+                .into_iter()
+                .for_each(|(place, entry)| entries[place] = entry);
         }
-        self.link.open().map(|()| entries)
+        self.reach.open().map(|()| entries)
     }
 
-    /// Several keys with what their leases need, each read in one step with the counter of its deletions.
+    /// Several keys with what their leases need.
     pub(super) async fn get_leased_many(&self, keys: &[Key]) -> Result<Vec<Leased>> {
-        let mut entries = vec![None; keys.len()];
-        let mut leases = vec![None; keys.len()];
-        for (space, places) in self.by_space(keys.iter()) {
+        let parts = self.by_space(keys.iter()).into_iter();
+        let parts = parts.map(|(space, places)| async move {
             let (generation, pairs) = self.with_counters(&space, keys, &places).await?;
+            let mut leases = Vec::with_capacity(places.len());
             let mut found = Vec::with_capacity(places.len());
             for (place, (value, counter)) in places.into_iter().zip(pairs) {
-                let bytes = reply::bytes(value)?;
-                leases[place] = Some(Lease {
+                leases.push(Lease {
                     generation: generation.as_u64(),
-                    version: stored::version(bytes.as_ref()),
+                    version: stored::version(&value),
                     // 0 where the server had no room for a counter: such a lease is worth nothing.
                     invalidation: reply::number(&counter).map_or(0, i64::cast_unsigned),
                 });
-                found.push((place, bytes));
+                found.push((place, value));
             }
-            self.add(&space, generation, keys, found, &mut entries)
-                .await?;
-        }
-        let leased = entries.into_iter().zip(leases);
-        let leased = leased.map(|(entry, lease)| {
-            let lease = lease.ok_or_else(errors::unexpected)?;
-            Ok(Leased { entry, lease })
+            let entries = self.entries(&space, generation, keys, found).await?;
+            Result::Ok(entries.into_iter().zip(leases))
         });
-        self.link.open().and_then(|()| leased.collect())
+        let mut leased = vec![None; keys.len()];
+        for part in join_all(parts).await {
+            for ((place, entry), lease) in part? {
+                leased[place] = Some(Leased { entry, lease });
+            }
+        }
+        self.reach.open()?;
+        let leased = leased.into_iter();
+        leased.map(|it| it.ok_or_else(errors::unexpected)).collect()
     }
 
     /// The values of keys, each with that of its counter. A counter that is absent is made: its absence could not be
@@ -107,23 +106,21 @@ impl Shared {
     ) -> Result<(Generation, Vec<(Value, Value)>)> {
         let counters = places.iter().map(|&place| space.counter_key(&keys[place]));
         let counters: Vec<_> = counters.collect();
-        let chunks: Vec<_> = places.chunks(CHUNK).zip(counters.chunks(CHUNK)).collect();
         let mut made = false;
         loop {
-            let (generation, values) = self
-                .read_chunks(space, chunks.len(), |generation, chunk, command| {
-                    let (places, counters) = chunks[chunk];
-                    for &place in places {
-                        command.arg(space.stored_key(generation, keys[place].as_key_ref()));
-                    }
-                    command.arg(counters);
-                })
-                .await?;
-            let pairs = values.into_iter().flat_map(|mut values| {
-                let counters = values.split_off(values.len() / 2);
-                values.into_iter().zip(counters)
+            let answers = self.ask(space, |generation, _| {
+                let places = places.iter();
+                let stored =
+                    places.map(|&place| space.stored_key(generation, keys[place].as_key_ref()));
+                Request::Read(stored.chain(counters.iter().cloned()).collect())
             });
-            let pairs: Vec<_> = pairs.collect();
+            let Answers {
+                generation,
+                live,
+                mut values,
+            } = answers.await?;
+            let of_counters = values.split_off(values.len() / 2);
+            let pairs: Vec<_> = values.into_iter().zip(of_counters).collect();
             let with_keys = pairs.iter().zip(&counters);
             let absent = with_keys.filter(|((_, counter), _)| *counter == Value::Nil);
             let absent: Vec<_> = absent.map(|(_, key)| key).collect();
@@ -134,7 +131,10 @@ impl Shared {
             for counter in absent {
                 pipeline.cmd("SET").arg(counter).arg(step()).arg("NX");
             }
-            self.link.live().await?.ask_all(&pipeline).await?;
+            let making = self
+                .reach
+                .send(space.slot(), live, Request::Commands(pipeline));
+            making.await?;
             made = true;
         }
     }
@@ -152,84 +152,57 @@ impl Shared {
         Ok(Stored::is_live(&head, Timestamp::now()))
     }
 
-    /// Reads the keys that `fill` adds for each chunk, by one command a chunk.
-    async fn read_chunks(
-        &self,
-        space: &Space,
-        count: usize,
-        fill: impl Fn(Generation, usize, &mut Cmd),
-    ) -> Result<(Generation, Vec<Vec<Value>>)> {
-        let answers = self.ask(space, |generation, _| {
-            let mut commands = (0..count).map(|chunk| {
-                let mut command = redis::cmd("MGET");
-                fill(generation, chunk, &mut command);
-                command
-            });
-            match (count, commands.next()) {
-                (1, Some(command)) => Request::Read(command),
-                (_, first) => {
-                    let mut pipeline = Pipeline::new();
-                    for command in first.into_iter().chain(commands) {
-                        pipeline.add_command(command);
-                    }
-                    Request::Commands(pipeline)
-                }
-            }
-        });
-        let answers = answers.await?;
-        let values = match count {
-            1 => vec![answers.values],
-            _ => {
-                let arrays = answers.values.into_iter().map(reply::array);
-                arrays.collect::<Result<_>>()?
-            }
-        };
-        Ok((answers.generation, values))
-    }
-
-    /// Puts what was found in its place, if it is live.
-    async fn add(
+    /// What was found in these places, as entries if they are live.
+    async fn entries(
         &self,
         space: &Space,
         generation: Generation,
         keys: &[Key],
-        found: impl IntoIterator<Item = (usize, Option<Bytes>)>,
-        entries: &mut [Option<Entry>],
-    ) -> Result<()> {
+        found: impl IntoIterator<Item = (usize, Value)>,
+    ) -> Result<Vec<(usize, Option<Entry>)>> {
         let now = Timestamp::now();
         let mut counters = Vec::new();
-        for (place, bytes) in found {
-            match bytes.map(Stored::read).transpose()? {
-                None => {}
-                Some(Stored::Entry(entry)) => {
-                    entries[place] = Some(entry).filter(|entry| !entry.is_expired(now));
-                }
+        let mut entries = Vec::new();
+        for (place, value) in found {
+            let entry = match reply::bytes(value)?.map(Stored::read).transpose()? {
+                None => None,
+                Some(Stored::Entry(entry)) => Some(entry).filter(|entry| !entry.is_expired(now)),
                 Some(Stored::Counter(value)) => {
                     let stored_key = space.stored_key(generation, keys[place].as_key_ref());
-                    counters.push((place, stored_key, value));
+                    counters.push((entries.len(), stored_key, value));
+                    None
                 }
-            }
+            };
+            entries.push((place, entry));
         }
-        self.add_counters(counters, entries).await
+        for (place, counter) in self.with_ends(space, counters).await? {
+            entries[place].1 = counter;
+        }
+        Ok(entries)
     }
 
-    /// Puts counters in their places, with their ends, which take a round trip of their own to ask for.
-    async fn add_counters(
+    /// Counters with their ends, which take a round trip of their own to ask for.
+    async fn with_ends(
         &self,
+        space: &Space,
         counters: Vec<Counter>,
-        entries: &mut [Option<Entry>],
-    ) -> Result<()> {
+    ) -> Result<Vec<(usize, Option<Entry>)>> {
         if counters.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut pipeline = Pipeline::new();
         for (_, stored_key, _) in &counters {
             pipeline.cmd("PTTL").arg(stored_key);
         }
-        let answers = self.link.live().await?.ask_all(&pipeline).await?;
+        let live = self.reach.live(space.slot()).await?;
+        let asking = self
+            .reach
+            .send(space.slot(), live, Request::Commands(pipeline));
+        let (_, answers) = asking.await?;
         let now = Timestamp::now();
-        for ((place, _, value), answer) in counters.into_iter().zip(answers) {
-            entries[place] = match reply::integer(&answer)? {
+        let counters = counters.into_iter().zip(answers);
+        let counters = counters.map(|((place, _, value), answer)| {
+            let entry = match reply::integer(&answer)? {
                 // It ended since it was read.
                 -2 => None,
                 left => {
@@ -237,7 +210,8 @@ impl Shared {
                     Some(stored::counter(value, now).with_ttl(ttl, now))
                 }
             };
-        }
-        Ok(())
+            Ok((place, entry))
+        });
+        counters.collect()
     }
 }

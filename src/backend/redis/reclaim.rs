@@ -1,10 +1,20 @@
 //! Reclaiming the space of what was cleared: the server itself gets rid of what has a TTL, and of nothing else.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use redis::{Pipeline, Value};
 
-use super::{Shared, errors, reply, space::Space};
+use super::{
+    Shared,
+    asking::Request,
+    errors,
+    link::Link,
+    reply,
+    space::{Space, Whole},
+};
 use crate::{Result, backend::generation::Generation, key::NAMESPACE_ENDS};
 
 /// So many keys of the server one command looks at.
@@ -14,22 +24,30 @@ const STEP: usize = 1000;
 const STEPS: usize = 64;
 
 /// How far the search has come.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Sweep {
-    /// The namespaces still to be searched, the first of them from the cursor on.
-    left: VecDeque<Arc<Space>>,
+    /// The namespaces still to be searched on each server, the first of them from the cursor on.
+    left: VecDeque<(Link, Arc<Whole>)>,
     cursor: u64,
-    /// Keys that were found and not looked into yet, and whether a number under them may go.
-    found: Vec<(Vec<u8>, bool)>,
+    /// Keys that were found and not looked into yet, and whether a number under them may go. Those of one space are next
+    /// to each other.
+    found: Vec<(Arc<Space>, Vec<u8>, bool)>,
 }
+
+/// The keys of one space that a step found.
+type Found = (Arc<Space>, Vec<Vec<u8>>);
 
 impl Shared {
     /// Removes up to `limit` entries of generations that are over, in the namespaces that this process has to do with.
     pub(super) async fn remove_expired(&self, limit: usize) -> Result<usize> {
-        self.link.open()?;
+        self.reach.open()?;
         let mut sweep = self.sweep.lock().await;
         if sweep.left.is_empty() {
-            sweep.left = self.spaces.all().into();
+            for link in self.reach.links().await? {
+                let namespaces = self.spaces.all().into_iter();
+                let namespaces = namespaces.map(|whole| (link.clone(), whole));
+                sweep.left.extend(namespaces);
+            }
         }
         let (mut removed, mut steps) = (0, 0);
         while removed < limit {
@@ -40,41 +58,68 @@ impl Shared {
             if steps == STEPS {
                 break;
             }
-            let Some(space) = sweep.left.front().cloned() else {
+            let Some((link, whole)) = sweep.left.front().cloned() else {
                 break;
             };
             steps += 1;
-            self.search(&space, &mut sweep).await?;
+            match self.search(&link, &whole, &mut sweep).await {
+                Ok(()) => {}
+                Err(error) => {
+                    // Its server may be gone for good; the next call begins with the next one.
+                    sweep.left.pop_front();
+                    sweep.cursor = 0;
+                    return Err(error);
+                }
+            }
         }
         Ok(removed)
     }
 
-    /// One step through the keys of the server.
-    async fn search(&self, space: &Space, sweep: &mut Sweep) -> Result<()> {
-        let live = self.link.live().await?;
-        let prefix = space.prefix();
-        let mut pipeline = Pipeline::new();
-        let scan = pipeline.cmd("SCAN").arg(sweep.cursor);
-        scan.arg("MATCH")
-            .arg(pattern(&prefix))
+    /// One step through the keys of a server.
+    async fn search(&self, link: &Link, whole: &Whole, sweep: &mut Sweep) -> Result<()> {
+        let live = link.live().await?;
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(sweep.cursor)
+            .arg("MATCH")
+            .arg(pattern(&whole.beginning()))
             .arg("COUNT")
             .arg(STEP);
-        // Asked after the keys: a generation that is not this one was over when it was found, and does not return.
-        pipeline.cmd("GET").arg(space.marker());
-        let answers = <[Value; 2]>::try_from(live.ask_all(&pipeline).await?);
-        let [scanned, marker] = answers.map_err(|_| errors::unexpected())?;
-        let current = reply::bytes(marker)?.as_deref().and_then(Generation::read);
-        let parts = <[Value; 2]>::try_from(reply::array(scanned)?);
+        let parts = <[Value; 2]>::try_from(reply::array(live.ask(&scan).await?)?);
         let [cursor, keys] = parts.map_err(|_| errors::unexpected())?;
+        let mut found: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
         for key in reply::array(keys)? {
             let Value::BulkString(key) = key else {
                 continue;
             };
-            match generation_of(&prefix, &key) {
-                Some(generation) if Some(generation) != current => {
-                    sweep.found.push((key, space.is_over(generation)));
+            if let Some(space) = whole.shard(&key) {
+                let (_, keys) = found
+                    .entry(space.marker().to_vec())
+                    .or_insert_with(|| (space.clone(), Vec::new()));
+                keys.push(key);
+            }
+        }
+        if !found.is_empty() {
+            // Asked after the keys: a generation that is not this one was over when they were found, and does not return.
+            let mut pipeline = Pipeline::with_capacity(found.len());
+            for marker in found.keys() {
+                pipeline.cmd("GET").arg(marker);
+            }
+            let markers = live.ask_all(&pipeline).await?;
+            for ((_, (space, keys)), marker) in found.into_iter().zip(markers) {
+                let Ok(marker) = reply::bytes(marker) else {
+                    // The shard was moved to another node, where its keys are found too.
+                    continue;
+                };
+                let current = marker.as_deref().and_then(Generation::read);
+                for key in keys {
+                    match generation_of(space.head(), &key) {
+                        Some(generation) if Some(generation) != current => {
+                            let is_over = space.is_over(generation);
+                            sweep.found.push((space.clone(), key, is_over));
+                        }
+                        _ => {}
+                    }
                 }
-                _ => {}
             }
         }
         let cursor = reply::number(&cursor).ok_or_else(errors::unexpected)?;
@@ -85,24 +130,36 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes what was found, where it is larder's.
+    /// Removes what was found, where it is larder's: keys of one space at a time.
     async fn remove_found(&self, sweep: &mut Sweep, limit: usize) -> Result<usize> {
-        let live = self.link.live().await?;
-        let count = sweep.found.len().min(limit).min(STEP);
+        let Some((space, ..)) = sweep.found.last() else {
+            return Ok(0);
+        };
+        let space = space.clone();
+        let of_space = sweep.found.iter().rev();
+        let of_space = of_space.take_while(|(other, ..)| Arc::ptr_eq(other, &space));
+        let count = of_space.count().min(limit).min(STEP);
         let batch = &sweep.found[sweep.found.len() - count..];
+        let live = self.reach.live(space.slot()).await?;
         let script = &self.scripts.reclaim;
-        let mut command = script.call(live.number(), count);
-        batch.iter().for_each(|(key, _)| {
+        let mut command = script.call(&live, count);
+        batch.iter().for_each(|(_, key, _)| {
             command.arg(key);
         });
-        batch.iter().for_each(|(_, counters_too)| {
+        batch.iter().for_each(|(.., counters_too)| {
             command.arg(u8::from(*counters_too));
         });
-        let answer = live.ask(&command).await?;
-        if !script.answered(live.number(), &answer) {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        let sending = self
+            .reach
+            .send(space.slot(), live, Request::Commands(pipeline));
+        let (live, answers) = sending.await?;
+        let answer = answers.first().ok_or_else(errors::unexpected)?;
+        if !script.answered(&live, answer) {
             return Ok(0);
         }
-        let removed = reply::integer(&answer)?;
+        let removed = reply::integer(answer)?;
         sweep.found.truncate(sweep.found.len() - count);
         Ok(usize::try_from(removed).unwrap_or_default())
     }

@@ -1,8 +1,10 @@
 //! What takes more than one command and has to be one step: small scripts in Lua, run on the server.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use redis::{Cmd, Value};
+
+use super::link::Live;
 
 /// Stands for what is under a key and is no entry: a counter. Entries have their own versions.
 pub(super) const NO_ENTRY: u64 = u64::MAX;
@@ -103,6 +105,16 @@ const RECLAIM: &str = "local removed = 0\n\
      end\n\
      return removed";
 
+/// Counts, and lets a counter that is new end. The sum is read as a text: a number would pass through Lua, whose numbers
+/// are not exact beyond 53 bits.
+///
+/// Key: counter. Arguments: what to add, TTL. Answer: the sum.
+const COUNT: &str = "local set = redis.pcall('SET', KEYS[1], 0, 'PX', ARGV[2], 'NX')\n\
+     if type(set) == 'table' and set.err then return set end\n\
+     local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])\n\
+     if type(sum) == 'table' then return sum end\n\
+     return redis.call('GET', KEYS[1])";
+
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) put: Script,
@@ -110,16 +122,18 @@ pub(super) struct Scripts {
     pub(super) touch: Script,
     pub(super) agree: Script,
     pub(super) reclaim: Script,
+    pub(super) count: Script,
 }
 
 impl Default for Scripts {
     fn default() -> Self {
         Self {
-            put: Script::new(PUT),
-            delete: Script::new(DELETE),
-            touch: Script::new(TOUCH),
-            agree: Script::new(AGREE),
-            reclaim: Script::new(RECLAIM),
+            put: Script::new(0, PUT),
+            delete: Script::new(1, DELETE),
+            touch: Script::new(2, TOUCH),
+            agree: Script::new(3, AGREE),
+            reclaim: Script::new(4, RECLAIM),
+            count: Script::new(5, COUNT),
         }
     }
 }
@@ -128,23 +142,23 @@ impl Default for Scripts {
 pub(super) struct Script {
     code: &'static str,
     hash: String,
-    /// The connection by which the server learnt the script, as far as is known; another one may be to another server.
-    learnt_by: AtomicU64,
+    /// Its bit among the scripts that a server has learnt.
+    bit: u8,
 }
 
 impl Script {
-    fn new(code: &'static str) -> Self {
+    fn new(place: u8, code: &'static str) -> Self {
         Self {
             code,
             hash: redis::Script::new(code).get_hash().to_owned(),
-            learnt_by: AtomicU64::new(0),
+            bit: 1 << place,
         }
     }
 
     /// The call, by the script's hash where the server knows it and by its text where it has to learn it: arguments
     /// follow, keys first.
-    pub(super) fn call(&self, connection: u64, keys: usize) -> Cmd {
-        let mut command = if self.learnt_by.load(Ordering::Relaxed) == connection {
+    pub(super) fn call(&self, live: &Live, keys: usize) -> Cmd {
+        let mut command = if live.scripts().load(Ordering::Relaxed) & self.bit != 0 {
             let mut command = redis::cmd("EVALSHA");
             command.arg(&self.hash);
             command
@@ -159,10 +173,12 @@ impl Script {
 
     /// Takes note of the answer to a call: whether the server knows the script from now on. `false` where it forgot
     /// the script, and nothing was done.
-    pub(super) fn answered(&self, connection: u64, answer: &Value) -> bool {
+    pub(super) fn answered(&self, live: &Live, answer: &Value) -> bool {
         let forgotten = matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
-        let known = if forgotten { 0 } else { connection };
-        self.learnt_by.store(known, Ordering::Relaxed);
+        match forgotten {
+            true => live.scripts().fetch_and(!self.bit, Ordering::Relaxed),
+            false => live.scripts().fetch_or(self.bit, Ordering::Relaxed),
+        };
         !forgotten
     }
 }

@@ -4,32 +4,29 @@ use std::{
     collections::BTreeMap,
     ops::Deref,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
-use crate::{
-    Key,
-    backend::generation::{Namespace, Namespaces},
-};
+use super::shards::{Layout, Shard, counter_of};
+use crate::{Key, backend::generation::Namespace};
 
-/// So many namespaces are remembered; forgetting one costs a round trip, and the memory of its last deletion.
+/// So many namespaces are remembered, and a quarter of that in shards; forgetting one costs a round trip, and the memory
+/// of its last deletion.
 const SPACES: usize = 1024;
 
-/// Deletions are counted in so many counters a namespace: few enough to be cheap on the server, and enough that
-/// a deletion seldom ends the lease of a load of another key.
-const SHARDS: u16 = 1024;
-
-/// A namespace, and what this process knows of the deletions there.
+/// What is together on one server and has one generation: a namespace, or in a cluster a shard of one. And what this
+/// process knows of the deletions there.
 #[derive(Debug)]
 pub(super) struct Space {
-    namespace: Arc<Namespace>,
+    namespace: Namespace,
+    shard: Shard,
     /// The key of the marker, which every verb asks for.
     marker: Vec<u8>,
-    last: Mutex<Option<Deletion>>,
+    last: Mutex<Last>,
     /// How often the server was found to have forgotten deletions, and for how many of those the namespace has begun
     /// anew since.
     losses: AtomicU64,
@@ -38,11 +35,31 @@ pub(super) struct Space {
     changing: AsyncMutex<()>,
 }
 
+/// What is known of the last deletion, and the connection by which that was seen to be known on the server too.
+///
+/// A server that was restarted from an older copy of its data has lost what was written since, and so has a replica that
+/// took over. A lost entry is a miss; a lost deletion would bring back what was deleted. So whoever comes by another
+/// connection asks for the last deletion first.
+#[derive(Debug, Default)]
+struct Last {
+    deletion: Option<Deletion>,
+    seen_by: u64,
+}
+
 /// What the server answered to a deletion: the counter it raised, and to what.
-#[derive(Clone, Debug)]
-struct Deletion {
-    counter: Vec<u8>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Deletion {
+    pub(super) counter: Vec<u8>,
     value: i64,
+}
+
+/// Whether a connection may be asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Yes.
+    Full,
+    /// Only when the server there has been asked for this deletion.
+    After(Deletion),
 }
 
 impl Deref for Space {
@@ -54,36 +71,88 @@ impl Deref for Space {
 }
 
 impl Space {
+    fn new(encoded: &[u8], shard: Shard) -> Self {
+        let namespace = Namespace::headed(encoded, shard.head(encoded));
+        Self {
+            marker: namespace.marker_key(),
+            namespace,
+            shard,
+            last: Mutex::default(),
+            losses: AtomicU64::new(0),
+            renewed: AtomicU64::new(0),
+            changing: AsyncMutex::default(),
+        }
+    }
+
     pub(super) fn marker(&self) -> &[u8] {
         &self.marker
     }
 
-    /// The key of the counter that deletions of `key` raise. The same in every process.
-    pub(super) fn counter_key(&self, key: &Key) -> Vec<u8> {
-        let hash = blake3::hash(key.encoded());
-        let [low, high, ..] = *hash.as_bytes();
-        let shard = u16::from_le_bytes([low, high]) % SHARDS;
-        self.side_key(&format!("i{shard}"))
+    /// The slot of a cluster that everything here is in.
+    pub(super) fn slot(&self) -> u16 {
+        self.shard.slot()
     }
 
-    /// Takes note that the server raised `counter` to `value`.
-    pub(super) fn deleted(&self, counter: Vec<u8>, value: i64) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Deletion { counter, value });
+    /// The key of the counter that deletions of `key` raise. The same in every process.
+    pub(super) fn counter_key(&self, key: &Key) -> Vec<u8> {
+        self.side_key(&format!("i{}", counter_of(key)))
+    }
+
+    /// Takes note that the server raised `counter` to `value`, and said so by this connection.
+    pub(super) fn deleted(&self, connection: u64, counter: Vec<u8>, value: i64) {
+        let mut last = self.last();
+        if last.seen_by == connection {
+            last.deletion = Some(Deletion { counter, value });
+        } else {
+            // Another connection is in use, and was perhaps trusted before this deletion was known.
+            drop(last);
+            self.lose();
+        }
     }
 
     /// Takes note that the counters are no longer a measure: the server had no room for one.
     pub(super) fn forget_deletions(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.last().deletion = None;
     }
 
-    fn last_deletion(&self) -> Option<Deletion> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.clone()
+    /// Whether the server at the end of this connection is known to know what this process knows.
+    pub(super) fn trust(&self, connection: u64) -> Trust {
+        let mut last = self.last();
+        if last.seen_by == connection {
+            return Trust::Full;
+        }
+        match &last.deletion {
+            Some(deletion) => Trust::After(deletion.clone()),
+            None => {
+                last.seen_by = connection;
+                Trust::Full
+            }
+        }
+    }
+
+    /// Takes note of what the counter of a deletion is at the end of a connection. Counters only ever rise.
+    pub(super) fn judge(&self, connection: u64, deletion: &Deletion, value: Option<i64>) {
+        let mut last = self.last();
+        // Another deletion was noted meanwhile, and is yet to be asked for.
+        if last.deletion.as_ref() != Some(deletion) {
+            return;
+        }
+        last.seen_by = connection;
+        if value.is_none_or(|value| value < deletion.value) {
+            drop(last);
+            tracing::warn!(
+                "the Redis server lost deletions that it had acknowledged: the namespace begins anew"
+            );
+            self.lose();
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The right to give the namespace another generation.
-    pub(super) async fn changing(&self) -> MutexGuard<'_, ()> {
+    pub(super) async fn changing(&self) -> AsyncMutexGuard<'_, ()> {
         self.changing.lock().await
     }
 
@@ -108,87 +177,89 @@ impl Space {
     }
 }
 
+/// A namespace in all its shards.
+#[derive(Debug)]
+pub(super) struct Whole {
+    encoded: Box<[u8]>,
+    layout: Layout,
+    pub(super) spaces: Box<[Arc<Space>]>,
+}
+
+impl Whole {
+    fn new(encoded: &[u8], layout: Layout) -> Self {
+        let spaces = layout.shards();
+        let spaces = spaces.map(|shard| Arc::new(Space::new(encoded, shard)));
+        Self {
+            encoded: encoded.into(),
+            layout,
+            spaces: spaces.collect(),
+        }
+    }
+
+    /// What every key of it on the server begins with, entries of all generations and markers alike.
+    pub(super) fn beginning(&self) -> Vec<u8> {
+        self.layout.beginning(&self.encoded)
+    }
+
+    /// The shard that a key of the server is in, if it is in one.
+    pub(super) fn shard(&self, stored: &[u8]) -> Option<&Arc<Space>> {
+        let number = self.layout.find(&self.encoded, stored)?;
+        self.spaces.get(number)
+    }
+}
+
 /// The namespaces that this process has to do with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Spaces {
-    shared: Namespaces,
-    known: RwLock<BTreeMap<Box<[u8]>, Arc<Space>>>,
+    layout: Layout,
+    known: RwLock<BTreeMap<Box<[u8]>, Arc<Whole>>>,
 }
 
 impl Spaces {
+    pub(super) fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            known: RwLock::default(),
+        }
+    }
+
     pub(super) fn of(&self, key: &Key) -> Arc<Space> {
-        let encoded = key.as_key_ref().encoded_namespace();
-        self.known(encoded)
-            .unwrap_or_else(|| self.add(encoded, self.shared.of(key.as_key_ref())))
+        let whole = self.encoded(key.as_key_ref().encoded_namespace());
+        whole.spaces[self.shard_of(key)].clone()
     }
 
-    pub(super) fn named(&self, name: &str) -> Arc<Space> {
-        let encoded = crate::key::encode_namespace(name);
-        self.known(&encoded)
-            .unwrap_or_else(|| self.add(&encoded, self.shared.named(name)))
+    /// The number of the shard of its namespace that a key is in.
+    pub(super) fn shard_of(&self, key: &Key) -> usize {
+        self.layout.shard_of(key)
     }
 
-    fn known(&self, encoded: &[u8]) -> Option<Arc<Space>> {
+    pub(super) fn named(&self, name: &str) -> Arc<Whole> {
+        self.encoded(&crate::key::encode_namespace(name))
+    }
+
+    fn encoded(&self, encoded: &[u8]) -> Arc<Whole> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(encoded).cloned()
-    }
-
-    fn add(&self, encoded: &[u8], namespace: Arc<Namespace>) -> Arc<Space> {
+        if let Some(whole) = known.get(encoded) {
+            return whole.clone();
+        }
+        drop(known);
+        let most = match self.layout {
+            Layout::Whole => SPACES,
+            Layout::Sharded => SPACES / 4,
+        };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= SPACES && !known.contains_key(encoded) {
+        if known.len() >= most && !known.contains_key(encoded) {
             known.pop_first();
         }
-        let space = known.entry(encoded.into()).or_insert_with(|| {
-            Arc::new(Space {
-                marker: namespace.marker_key(),
-                namespace,
-                last: Mutex::default(),
-                losses: AtomicU64::new(0),
-                renewed: AtomicU64::new(0),
-                changing: AsyncMutex::default(),
-            })
-        });
-        space.clone()
+        let whole = known
+            .entry(encoded.into())
+            .or_insert_with(|| Arc::new(Whole::new(encoded, self.layout)));
+        whole.clone()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Space>> {
+    pub(super) fn all(&self) -> Vec<Arc<Whole>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.values().cloned().collect()
-    }
-
-    /// What to ask a server whose connection is new: whether it still knows of the last deletions.
-    pub(super) fn audit(&self) -> Audit {
-        let spaces = self.all().into_iter();
-        let remembered = spaces.filter_map(|space| {
-            let last = space.last_deletion()?;
-            Some((space, last))
-        });
-        Audit(remembered.collect())
-    }
-}
-
-/// Deletions that a server acknowledged, to be found again after the connection to it was lost.
-///
-/// A server that was restarted from an older copy of its data has lost what was written since. A lost entry is a miss;
-/// a lost deletion would bring back what was deleted.
-pub(super) struct Audit(Vec<(Arc<Space>, Deletion)>);
-
-impl Audit {
-    /// The counters to read, in the order that [`judge`](Self::judge) expects.
-    pub(super) fn counters(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.0.iter().map(|(_, last)| last.counter.as_slice())
-    }
-
-    /// Marks the namespaces of which the server has forgotten deletions. Counters only ever rise.
-    pub(super) fn judge(&self, values: impl IntoIterator<Item = Option<i64>>) {
-        for ((space, last), value) in self.0.iter().zip(values) {
-            if value.is_none_or(|value| value < last.value) {
-                tracing::warn!(
-                    "the Redis server lost deletions that it had acknowledged: the namespace begins anew"
-                );
-                space.lose();
-            }
-        }
     }
 }
 
@@ -196,13 +267,42 @@ impl Audit {
 mod tests {
     use super::*;
 
+    fn shop() -> Arc<Space> {
+        let key = Key::new("shop", None, "key");
+        Spaces::new(Layout::Whole).of(&key)
+    }
+
+    fn counter() -> Vec<u8> {
+        b"shop:i1".to_vec()
+    }
+
     #[test]
     fn a_key_has_the_same_counter_in_every_process() {
-        let spaces = Spaces::default();
         let key = Key::new("shop", None, "user:7");
-        let counter = spaces.of(&key).counter_key(&key);
-        assert_eq!(counter.escape_ascii().to_string(), "shop:i448");
-        assert_eq!(spaces.named("shop").counter_key(&key), counter);
+        for (layout, expected) in [
+            (Layout::Whole, "shop:i448"),
+            (Layout::Sharded, "shop:{TAG}i448"),
+        ] {
+            let space = Spaces::new(layout).of(&key);
+            let head = String::from_utf8(space.shard.head(b"shop")).unwrap();
+            let counter = String::from_utf8(space.counter_key(&key)).unwrap();
+            let expected = expected.replace("shop:{TAG}", &head);
+            assert_eq!(counter, expected);
+        }
+    }
+
+    #[test]
+    fn everything_that_a_verb_needs_has_one_tag() {
+        let spaces = Spaces::new(Layout::Sharded);
+        let whole = spaces.named("shop");
+        for number in 0..1000 {
+            let key = Key::new("shop", None, number.to_string());
+            let space = spaces.of(&key);
+            let head = space.shard.head(b"shop");
+            assert!(space.marker().starts_with(&head));
+            assert!(space.counter_key(&key).starts_with(&head));
+            assert!(Arc::ptr_eq(whole.shard(space.marker()).unwrap(), &space));
+        }
     }
 
     #[test]
@@ -213,30 +313,59 @@ mod tests {
             (Some(6), true),
             (None, true),
         ] {
-            let spaces = Spaces::default();
-            let space = spaces.named("shop");
-            space.deleted(b"shop:i1".to_vec(), 7);
-            spaces.audit().judge([value]);
+            let space = shop();
+            assert_eq!(space.trust(1), Trust::Full);
+            space.deleted(1, counter(), 7);
+            let Trust::After(deletion) = space.trust(2) else {
+                panic!("the second connection was trusted");
+            };
+            space.judge(2, &deletion, value);
             assert_eq!(space.losses() > 0, lost, "{value:?}");
             space.renewed(space.losses());
             assert_eq!(space.losses(), 0);
+            assert_eq!(space.trust(2), Trust::Full);
         }
     }
 
     #[test]
-    fn only_namespaces_with_deletions_are_audited() {
-        let spaces = Spaces::default();
-        spaces.named("quiet");
-        spaces.named("shop").deleted(b"shop:i1".to_vec(), 7);
-        assert!(spaces.audit().counters().eq([b"shop:i1"]));
+    fn a_namespace_without_deletions_trusts_every_connection() {
+        let space = shop();
+        for connection in 1..3 {
+            assert_eq!(space.trust(connection), Trust::Full);
+        }
+    }
+
+    #[test]
+    fn a_deletion_that_is_noted_while_another_is_asked_for_is_asked_for_too() {
+        let space = shop();
+        assert_eq!(space.trust(1), Trust::Full);
+        space.deleted(1, counter(), 7);
+        let Trust::After(first) = space.trust(2) else {
+            panic!("the second connection was trusted");
+        };
+        space.deleted(1, counter(), 8);
+        space.judge(2, &first, Some(7));
+        assert!(matches!(space.trust(2), Trust::After(_)));
+        assert_eq!(space.losses(), 0);
+    }
+
+    #[test]
+    fn a_deletion_by_a_connection_that_was_replaced_ends_everything() {
+        let space = shop();
+        assert_eq!(space.trust(1), Trust::Full);
+        assert_eq!(space.trust(2), Trust::Full);
+        space.deleted(1, counter(), 7);
+        assert!(space.losses() > 0);
     }
 
     #[test]
     fn namespaces_without_number_take_no_memory_without_bound() {
-        let spaces = Spaces::default();
-        for number in 0..2 * SPACES {
-            spaces.named(&number.to_string());
+        for layout in [Layout::Whole, Layout::Sharded] {
+            let spaces = Spaces::new(layout);
+            for number in 0..2 * SPACES {
+                spaces.named(&number.to_string());
+            }
+            assert!(spaces.all().len() <= SPACES);
         }
-        assert!(spaces.all().len() <= SPACES);
     }
 }

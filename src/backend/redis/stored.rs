@@ -1,6 +1,7 @@
 //! What is under a key on the server: an entry with its version before it, or the bare digits of a counter.
 
 use bytes::Bytes;
+use redis::Value;
 
 use super::{reply, scripts::NO_ENTRY};
 use crate::{
@@ -49,8 +50,10 @@ pub(super) fn counter(number: i64, now: Timestamp) -> Entry {
 }
 
 /// The version of what is under a key, for a lease; 0 where nothing is.
-pub(super) fn version(bytes: Option<&Bytes>) -> u64 {
-    let Some(bytes) = bytes else { return 0 };
+pub(super) fn version(value: &Value) -> u64 {
+    let Value::BulkString(bytes) = value else {
+        return 0;
+    };
     match (bytes.first_chunk(), bytes.get(VERSION_LEN)) {
         (Some(version), Some(&MAGIC)) => u64::from_be_bytes(*version),
         _ => NO_ENTRY,
@@ -66,18 +69,19 @@ mod tests {
     fn entries_and_counters_are_told_apart() {
         let entry = Entry::new(CodecId::RAW, "42", Timestamp::from_secs(7));
         let framed = frame(&entry, u64::from_be_bytes(*b"12345678"));
-        assert_eq!(version(Some(&framed)), u64::from_be_bytes(*b"12345678"));
+        let version_of = |bytes: &[u8]| version(&Value::BulkString(bytes.to_vec()));
+        assert_eq!(version_of(&framed), u64::from_be_bytes(*b"12345678"));
         assert!(
             matches!(Stored::read(framed), Ok(Stored::Entry(entry)) if entry.payload() == "42")
         );
 
         let digits = Bytes::from_static(b"-123456789012");
-        assert_eq!(version(Some(&digits)), NO_ENTRY);
+        assert_eq!(version_of(&digits), NO_ENTRY);
         assert!(matches!(
             Stored::read(digits),
             Ok(Stored::Counter(-123_456_789_012))
         ));
-        assert_eq!(version(None), 0);
+        assert_eq!(version(&Value::Nil), 0);
     }
 
     #[test]

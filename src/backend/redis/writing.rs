@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
     MAX_VALUE_LEN, Shared,
     asking::{Answers, Request},
     deleting::step,
-    errors, reply,
+    errors,
+    link::Live,
+    reply,
     scripts::version_text,
     space::Space,
 };
@@ -75,29 +78,28 @@ impl Shared {
     }
 
     pub(super) async fn put_many(&self, entries: &[(Key, Entry, PutMode)]) -> Result<Vec<bool>> {
-        let mut kept = vec![false; entries.len()];
-        let mut refused = None;
-        for (space, places) in self.by_space(entries.iter().map(|(key, ..)| key)) {
+        let parts = self.by_space(entries.iter().map(|(key, ..)| key));
+        // All of them are tried, whatever becomes of some: what they replace has to go.
+        let parts = parts.into_iter().map(|(space, places)| async move {
             let plans = places.iter().map(|&place| {
                 let (key, entry, mode) = &entries[place];
                 (key, self.plan(entry, *mode))
             });
-            let answers = match self.put_in(&space, plans.collect()).await {
-                Ok(answers) => answers,
-                // What those of the other namespaces replace has to go all the same.
-                Err(error) if error.kind() == ErrorKind::TooLarge => {
-                    refused = Some(error);
-                    continue;
-                }
+            let answers = self.put_in(&space, plans.collect()).await?;
+            Ok::<_, Error>(places.into_iter().zip(answers))
+        });
+        let mut kept = vec![false; entries.len()];
+        let mut refused = None;
+        for part in join_all(parts).await {
+            match part {
+                Ok(part) => part.for_each(|(place, answer)| kept[place] = answer),
+                Err(error) if error.kind() == ErrorKind::TooLarge => refused = Some(error),
                 Err(error) => return Err(error),
-            };
-            for (place, answer) in places.into_iter().zip(answers) {
-                kept[place] = answer;
             }
         }
         match refused {
             Some(error) => Err(error),
-            None => self.link.open().map(|()| kept),
+            None => self.reach.open().map(|()| kept),
         }
     }
 
@@ -152,14 +154,14 @@ impl Shared {
                         let counter = space.counter_key(key);
                         pipeline.cmd("INCRBY").arg(counter).arg(step());
                     }
-                    let command = self.command(space, generation, live.number(), key, plan);
+                    let command = self.command(space, generation, live, key, plan);
                     command.map(|command| pipeline.add_command(command));
                 }
                 Request::Commands(pipeline)
             });
             let Answers {
                 generation,
-                connection,
+                live,
                 values,
             } = answers.await?;
             let mut values = values.into_iter();
@@ -175,7 +177,7 @@ impl Shared {
                         Some(Err(error)) => Err(error),
                         _ => reply::was_set(&value),
                     },
-                    _ if !self.scripts.put.answered(connection, &value) => {
+                    _ if !self.scripts.put.answered(&live, &value) => {
                         again.push((place, key, plan));
                         continue;
                     }
@@ -200,7 +202,7 @@ impl Shared {
         }
         match refused {
             Some(error) => Err(error),
-            None => self.link.open().map(|()| kept),
+            None => self.reach.open().map(|()| kept),
         }
     }
 
@@ -209,7 +211,7 @@ impl Shared {
         &self,
         space: &Space,
         generation: Generation,
-        connection: u64,
+        live: &Live,
         key: &Key,
         plan: &Plan,
     ) -> Option<Cmd> {
@@ -238,7 +240,7 @@ impl Shared {
             Plan::Remove { .. } | Plan::Refuse => return None,
         };
         let raises = writing.ttl == Some(0) || (counter.is_none() && writing.is_brief());
-        let mut command = self.scripts.put.call(connection, 2);
+        let mut command = self.scripts.put.call(live, 2);
         command
             .arg(stored_key)
             .arg(space.counter_key(key))
@@ -275,35 +277,28 @@ impl Shared {
     ) -> Result<i64> {
         let now = Timestamp::now();
         let counter = Entry::counter(0, now).with_ttl(left, now);
-        let ttl = ttl(&counter, now);
-        let space = self.spaces.of(key);
-        let answers = self.ask(&space, |generation, _| {
-            let stored_key = space.stored_key(generation, key.as_key_ref());
-            let mut pipeline = Pipeline::new();
-            if let Some(ttl) = ttl {
-                pipeline.cmd("MULTI");
-                let set = pipeline.cmd("SET").arg(&stored_key).arg(0);
-                set.arg("PX").arg(ttl.max(1)).arg("NX");
+        let sum = match ttl(&counter, now) {
+            // Two commands in one step: between them the counter could end, and the second would make one without an end.
+            Some(ttl) => {
+                let script = &self.scripts.count;
+                let answers = self.call(script, key, 1, |command| {
+                    command.arg(delta).arg(ttl.max(1));
+                });
+                answers.await?.only()?
             }
-            pipeline.cmd("INCRBY").arg(&stored_key).arg(delta);
-            if ttl.is_some() {
-                pipeline.cmd("EXEC");
+            None => {
+                let space = self.spaces.of(key);
+                let answers = self.ask(&space, |generation, _| {
+                    let stored_key = space.stored_key(generation, key.as_key_ref());
+                    let mut pipeline = Pipeline::new();
+                    pipeline.cmd("INCRBY").arg(stored_key).arg(delta);
+                    Request::Commands(pipeline)
+                });
+                answers.await?.only()?
             }
-            Request::Commands(pipeline)
-        });
-        let mut values = answers.await?.values;
-        let sum = match values.pop() {
-            // Those of the transaction, of which the sum is the last.
-            Some(Value::Array(mut values)) => values.pop(),
-            // A transaction that was not carried out, because one of its commands was refused at once.
-            Some(aborted @ Value::ServerError(_)) => {
-                let refused = |value: &Value| matches!(value, Value::ServerError(_));
-                Some(values.into_iter().find(refused).unwrap_or(aborted))
-            }
-            sum => sum,
         };
         match sum {
-            Some(Value::ServerError(error)) => Err(match error.details() {
+            Value::ServerError(error) => Err(match error.details() {
                 Some(details) if details.contains("not an integer") => {
                     Error::new(ErrorKind::WrongType, "the key holds a value, not a counter")
                 }
@@ -313,7 +308,8 @@ impl Shared {
                 ),
                 _ => errors::refused(&error),
             }),
-            sum => reply::integer(&sum.ok_or_else(errors::unexpected)?),
+            Value::BulkString(_) => reply::number(&sum).ok_or_else(errors::unexpected),
+            sum => reply::integer(&sum),
         }
     }
 }

@@ -13,6 +13,15 @@ pub(super) async fn builder(settings: &Settings) -> Result<CacheBuilder> {
 
 fn client(settings: &RedisSettings) -> RedisBuilder {
     let mut builder = match &settings.url {
+        _ if !settings.cluster_nodes.is_empty() => {
+            Redis::cluster(&settings.cluster_nodes).tls(settings.tls)
+        }
+        _ if !settings.sentinels.is_empty() => {
+            let name = settings.sentinel_master.as_deref().unwrap_or_default();
+            Redis::sentinels(&settings.sentinels, name)
+                .database(settings.database)
+                .tls(settings.tls)
+        }
         Some(url) => Redis::builder(url.expose()),
         None => Redis::builder("redis://127.0.0.1")
             .host(&settings.host)
@@ -20,6 +29,12 @@ fn client(settings: &RedisSettings) -> RedisBuilder {
             .database(settings.database)
             .tls(settings.tls),
     };
+    if let Some(name) = &settings.sentinel_username {
+        builder = builder.sentinel_username(name);
+    }
+    if let Some(password) = &settings.sentinel_password {
+        builder = builder.sentinel_password(password.expose());
+    }
     if let Some(path) = &settings.socket {
         builder = builder.socket(path);
     }
