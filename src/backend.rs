@@ -4,8 +4,10 @@
 mod aerospike;
 mod arc;
 #[cfg(feature = "_server")]
+#[allow(dead_code, reason = "every backend uses a part of it")]
 mod frame;
 #[cfg(feature = "_server")]
+#[allow(dead_code, reason = "every backend uses a part of it")]
 mod generation;
 mod guarded;
 pub(crate) mod join;
@@ -14,9 +16,14 @@ mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
 mod memory_policy;
+mod migrate;
 mod null;
+#[cfg(any(feature = "aerospike", feature = "_sql"))]
+mod pauses;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "_sql")]
+pub(crate) mod sql;
 
 use std::{fmt, time::Duration};
 
@@ -35,9 +42,16 @@ pub use memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;
+pub use migrate::Migrate;
 pub use null::Null;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
+#[cfg(feature = "mysql")]
+pub use sql::{MySql, MySqlBuilder};
+#[cfg(feature = "postgres")]
+pub use sql::{Postgres, PostgresBuilder};
+#[cfg(feature = "sqlite")]
+pub use sql::{Sqlite, SqliteBuilder};
 
 /// Where a [`Cache`](crate::Cache) keeps its entries.
 ///

@@ -172,6 +172,12 @@ impl Namespace {
         &self.head
     }
 
+    /// The name as it is within keys.
+    #[cfg(feature = "_sql")]
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.head[..self.encoded_len]
+    }
+
     /// The key of the marker on the server: `namespace:generation`, which no entry can have.
     pub(super) fn marker_key(&self) -> Vec<u8> {
         [&self.head, &b"generation"[..]].concat()
