@@ -72,6 +72,47 @@ async fn a_cluster_with_tls_passes() {
     matrix::judge("redis", "cluster, TLS", &report.await);
 }
 
+#[tokio::test]
+async fn a_cluster_that_wants_a_certificate_of_the_client_is_served_one() {
+    let Some(cluster) = Cluster::with(false, true, Options::default().mtls()) else {
+        return;
+    };
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let certificates = cluster.certificates();
+    let first = cluster.addresses().swap_remove(0);
+    let without = || {
+        let redis = Redis::cluster([&first]).tls(true);
+        redis.ca(path(certificates.ca()))
+    };
+    let error = without().connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(
+        error.to_string().contains("CACHE_REDIS_CLIENT_CERT_FILE"),
+        "{error}"
+    );
+    let redis = without().client_certificate(
+        path(certificates.client_certificate()),
+        path(certificates.client_key()),
+    );
+    let redis = redis.connect().await.unwrap();
+    let keys: Vec<_> = (0..100).map(key).collect();
+    let entries = keys
+        .iter()
+        .map(|key| (key.clone(), entry("value"), PutMode::Always));
+    assert_eq!(
+        redis.put_many(entries.collect()).await.unwrap(),
+        [true; 100]
+    );
+    assert!(
+        redis
+            .get_many(&keys)
+            .await
+            .unwrap()
+            .iter()
+            .all(Option::is_some)
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_user_confined_to_a_prefix_passes_on_a_cluster() {
     let options = Options::default()

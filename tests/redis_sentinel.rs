@@ -51,16 +51,21 @@ async fn passwords_and_tls_of_both_pass() {
     let Some(sentinel) = Sentinel::with(Some("of-servers"), Some("of-sentinel"), true) else {
         return;
     };
-    let ca = sentinel.certificates().ca().display().to_string();
+    let certificates = sentinel.certificates();
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let ca = path(certificates.ca());
+    let certificate = path(certificates.client_certificate());
+    let key = path(certificates.client_key());
     let report = testing::examine(|| async {
         let redis = Redis::sentinels([sentinel.address()], NAME)
             .tls(true)
             .ca(&ca)
+            .client_certificate(&certificate, &key)
             .password("of-servers")
             .sentinel_password("of-sentinel");
         redis.connect().await.unwrap()
     });
-    matrix::judge("redis", "sentinel, TLS, passwords", &report.await);
+    matrix::judge("redis", "sentinel, mTLS, passwords", &report.await);
 }
 
 #[tokio::test]

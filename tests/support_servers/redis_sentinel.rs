@@ -37,7 +37,8 @@ impl Sentinel {
         Self::with(None, None, false)
     }
 
-    /// With a password of the servers and one of the sentinel, and TLS for all of them, where they are asked for.
+    /// With a password of the servers and one of the sentinel, and TLS for all of them, where they are asked for. With TLS,
+    /// all of them want a certificate of the client.
     pub(crate) fn with(
         of_servers: Option<&str>,
         of_sentinel: Option<&str>,
@@ -55,7 +56,7 @@ impl Sentinel {
                     .config(&format!("masterauth {password}"));
             }
             match &certificates {
-                Some((certificates, _)) => options.tls_by(certificates).start(),
+                Some((certificates, _)) => options.mtls().tls_by(certificates).start(),
                 None => options.start(),
             }
         };
@@ -98,7 +99,7 @@ impl Sentinel {
                 format!("tls-cert-file {}", file(certificates.server_certificate())),
                 format!("tls-key-file {}", file(certificates.server_key())),
                 format!("tls-ca-cert-file {}", file(certificates.ca())),
-                "tls-auth-clients no".to_owned(),
+                "tls-auth-clients yes".to_owned(),
                 "tls-replication yes".to_owned(),
                 format!(
                     "tls-client-cert-file {}",
@@ -167,8 +168,14 @@ impl Sentinel {
     fn ask(&self, command: &[&str]) -> String {
         let mut all = vec!["-p".to_owned(), self.port.to_string()];
         if let Some((certificates, _)) = &self.certificates {
-            let ca = certificates.ca().display().to_string();
-            all.extend(["--tls".to_owned(), "--cacert".to_owned(), ca]);
+            all.push("--tls".to_owned());
+            for (option, file) in [
+                ("--cacert", certificates.ca()),
+                ("--cert", certificates.client_certificate()),
+                ("--key", certificates.client_key()),
+            ] {
+                all.extend([option.to_owned(), file.display().to_string()]);
+            }
         }
         if let Some(password) = &self.password {
             all.extend(["--no-auth-warning", "-a", password].map(ToOwned::to_owned));
