@@ -3,6 +3,8 @@
 #[cfg(feature = "aerospike")]
 mod aerospike;
 mod arc;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 #[cfg(feature = "_server")]
 mod frame;
 #[cfg(feature = "_server")]
@@ -15,6 +17,8 @@ mod memcached;
 mod memory;
 mod memory_policy;
 mod null;
+#[cfg(any(feature = "aerospike", feature = "dynamodb"))]
+mod pauses;
 #[cfg(feature = "redis")]
 mod redis;
 
@@ -26,6 +30,8 @@ use crate::{Entry, Error, Key, KeyRef, Result, Timestamp};
 
 #[cfg(feature = "aerospike")]
 pub use aerospike::{Aerospike, AerospikeBuilder};
+#[cfg(feature = "dynamodb")]
+pub use dynamodb::{DynamoDb, DynamoDbBuilder};
 pub use guarded::BreakerState;
 pub(crate) use guarded::{GuardRules, Guarded};
 #[cfg(all(fuzzing, feature = "memcached"))]

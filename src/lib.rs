@@ -10,6 +10,7 @@
 //! [`Redis`]: https://docs.rs/larder/latest/larder/struct.Redis.html
 //! [`Aerospike`]: https://docs.rs/larder/latest/larder/struct.Aerospike.html
 //! [`Memcached`]: https://docs.rs/larder/latest/larder/struct.Memcached.html
+//! [`DynamoDb`]: https://docs.rs/larder/latest/larder/struct.DynamoDb.html
 //! [`Backend`]: crate::Backend
 //! [config/cache.toml]: crate::Settings
 //! [quickstart]: https://docs.rs/crate/larder/latest/source/examples/quickstart.rs
@@ -75,8 +76,8 @@ pub use self::{
     },
     key::{Key, KeyRef, KeySpace},
     settings::{
-        AerospikeSettings, BackendKind, ConnectMode, MemcachedSettings, RedisSettings, Secret,
-        Settings,
+        AerospikeSettings, BackendKind, ConnectMode, DynamoDbSettings, MemcachedSettings,
+        RedisSettings, Secret, Settings,
     },
 };
 #[cfg(all(fuzzing, feature = "memcached"))]
@@ -84,6 +85,8 @@ pub use self::{
 pub use backend::memcached_answers;
 #[cfg(feature = "aerospike")]
 pub use backend::{Aerospike, AerospikeBuilder};
+#[cfg(feature = "dynamodb")]
+pub use backend::{DynamoDb, DynamoDbBuilder};
 #[cfg(feature = "memcached")]
 pub use backend::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]

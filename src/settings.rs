@@ -3,6 +3,7 @@
 mod aerospike;
 mod backend_kind;
 mod connect_mode;
+mod dynamodb;
 mod layers;
 mod memcached;
 mod nearest;
@@ -19,6 +20,7 @@ use figment::Figment;
 pub use aerospike::AerospikeSettings;
 pub use backend_kind::BackendKind;
 pub use connect_mode::ConnectMode;
+pub use dynamodb::DynamoDbSettings;
 pub use memcached::MemcachedSettings;
 pub use redis::RedisSettings;
 pub use secret::Secret;
@@ -33,7 +35,7 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | Variable | Default | Meaning |
 /// |---|---|---|
 /// | `CACHE_CONFIG` | unset | The TOML file to read before the environment; not a key of that file. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `dynamodb` or `null`, or an alias of theirs, see [`BackendKind`]. |
 /// | `CACHE_DEFAULT_TIMEOUT` | `300` | Seconds that an entry lives when nothing else says so; `0` for never ending. |
 /// | `CACHE_KEY_PREFIX` | `larder` | The namespace of every key. |
 /// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
@@ -88,11 +90,22 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_MEMCACHED_CLIENT_KEY_FILE` | unset | That certificate's private key. |
 /// | `CACHE_MEMCACHED_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
 /// | `CACHE_MEMCACHED_SERVER_TIMEOUT` | `100ms` | How long one of several servers may take before its keys are misses. |
+/// | `CACHE_DYNAMODB_TABLE` | `larder` | The name of the table. |
+/// | `CACHE_DYNAMODB_REGION` | unset | The region of the table; unset, the SDK looks for one (`AWS_REGION`, the profile, the machine). |
+/// | `CACHE_DYNAMODB_ENDPOINT` | unset | The URL of the service, in place of the region's. |
+/// | `CACHE_DYNAMODB_ACCESS_KEY_ID` | unset | The access key to sign requests with; unset, the SDK looks for one. |
+/// | `CACHE_DYNAMODB_SECRET_ACCESS_KEY` | unset | The secret of that key, a secret. |
+/// | `CACHE_DYNAMODB_SESSION_TOKEN` | unset | The token of the session that the key is of, a secret. |
+/// | `CACHE_DYNAMODB_CA_FILE` | unset | The certificates of the authorities that the service's may be of, in place of this machine's. |
+/// | `CACHE_DYNAMODB_CREATE` | `false` | Whether a table that is not there is made. |
+/// | `CACHE_DYNAMODB_TIMEOUT` | `250ms` | The time for one request: a whole number with `ms` or `s`. |
+/// | `CACHE_DYNAMODB_CONNECT_TIMEOUT` | `5s` | The time to make a connection, and for each question about the table: a whole number with `ms` or `s`. |
+/// | `CACHE_DYNAMODB_MAX_CONNS` | `256` | The most connections. |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
 /// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*`, `CACHE_REDIS_*`,
-/// `CACHE_AEROSPIKE_*` and `CACHE_MEMCACHED_*` variables, an unknown name is an error.
+/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*` and `CACHE_DYNAMODB_*` variables, an unknown name is an error.
 ///
 /// # Examples
 ///
@@ -166,6 +179,8 @@ pub struct Settings {
     pub aerospike: AerospikeSettings,
     /// How to get to memcached servers (`CACHE_MEMCACHED_*`).
     pub memcached: MemcachedSettings,
+    /// Which table of DynamoDB is used, and how to talk to the service (`CACHE_DYNAMODB_*`).
+    pub dynamodb: DynamoDbSettings,
 }
 
 impl Settings {
@@ -272,6 +287,7 @@ impl Default for Settings {
             redis: RedisSettings::default(),
             aerospike: AerospikeSettings::default(),
             memcached: MemcachedSettings::default(),
+            dynamodb: DynamoDbSettings::default(),
         }
     }
 }

@@ -213,7 +213,6 @@ fn null_has_the_names_that_other_caches_give_it() {
 fn a_backend_that_this_version_lacks_names_its_feature() {
     for (feature, names) in [
         ("mongodb", "mongodb"),
-        ("dynamodb", "DynamoDB"),
         ("sqlite", "sqlite"),
         ("postgres", "postgres postgresql"),
         ("mysql", "mysql mariadb"),
@@ -258,6 +257,12 @@ fn servers_are_named_as_elsewhere() {
             "aerospike",
             cfg!(feature = "aerospike"),
             aerospike,
+        ),
+        (
+            BackendKind::DynamoDb,
+            "dynamodb",
+            cfg!(feature = "dynamodb"),
+            "dynamodb DynamoDB DynamoDbCache cachelib.dynamodb.DynamoDbCache",
         ),
     ] {
         for name in names.split(' ') {
@@ -380,11 +385,11 @@ fn several_redis_servers_contradict_one_and_each_other() {
 fn an_unknown_backend_lists_the_names_and_the_nearest() {
     assert_eq!(
         refusal([("CACHE_TYPE", "memroy")]),
-        "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached, dynamodb or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
     );
     assert_eq!(
         refusal([("CACHE_TYPE", "myapp.RedisCache")]),
-        "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"myapp.RedisCache\" (set in the pairs given)",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached, dynamodb or null; it is \"myapp.RedisCache\" (set in the pairs given)",
     );
 }
 
@@ -747,7 +752,7 @@ fn each_mistake_names_its_own_source() {
         jail.set_env("CACHE_TTL_MAX", "400");
         assert_eq!(
             Settings::load().unwrap_err().to_string(),
-            "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"nul\" (set in the environment); did you mean null?\n\
+            "CACHE_TYPE must be memory, redis, aerospike, memcached, dynamodb or null; it is \"nul\" (set in the environment); did you mean null?\n\
              CACHE_TTL_MIN is 500 s (set in shop.toml), longer than CACHE_TTL_MAX, 400 s (set in the environment)",
         );
         Ok(())
@@ -1090,5 +1095,70 @@ fn wrong_settings_of_aerospike_are_named() {
     assert_eq!(message.lines().count(), wrong.len(), "{message}");
     for (name, _) in wrong {
         assert!(message.contains(name), "{name}: {message}");
+    }
+}
+
+#[test]
+fn the_settings_of_dynamodb_are_read() {
+    let settings = Settings::from_pairs([
+        ("CACHE_DYNAMODB_TABLE", "pages.v2"),
+        ("CACHE_DYNAMODB_REGION", "eu-central-1"),
+        ("CACHE_DYNAMODB_ENDPOINT", "https://dynamodb.example:8000"),
+        ("CACHE_DYNAMODB_ACCESS_KEY_ID", "key"),
+        ("CACHE_DYNAMODB_SECRET_ACCESS_KEY", "007"),
+        ("CACHE_DYNAMODB_SESSION_TOKEN", "008"),
+        ("CACHE_DYNAMODB_CA_FILE", "/ca.pem"),
+        ("CACHE_DYNAMODB_CREATE", "on"),
+        ("CACHE_DYNAMODB_TIMEOUT", "50ms"),
+        ("CACHE_DYNAMODB_CONNECT_TIMEOUT", "2s"),
+        ("CACHE_DYNAMODB_MAX_CONNS", "8"),
+    ]);
+    let dynamodb = settings.unwrap().dynamodb;
+    assert_eq!(dynamodb.table, "pages.v2");
+    assert_eq!(dynamodb.region.as_deref(), Some("eu-central-1"));
+    let endpoint = dynamodb.endpoint.as_deref();
+    assert_eq!(endpoint, Some("https://dynamodb.example:8000"));
+    assert_eq!(dynamodb.access_key_id.as_deref(), Some("key"));
+    let secret = dynamodb.secret_access_key.as_ref().map(Secret::expose);
+    assert_eq!(secret, Some("007"));
+    let token = dynamodb.session_token.as_ref().map(Secret::expose);
+    assert_eq!(token, Some("008"));
+    assert_eq!(dynamodb.ca_file.as_deref(), Some(Path::new("/ca.pem")));
+    assert_eq!(dynamodb.timeout, Duration::from_millis(50));
+    assert_eq!(dynamodb.connect_timeout, Duration::from_secs(2));
+    assert_eq!(dynamodb.max_conns, 8);
+    assert!(dynamodb.create);
+    let shown = format!("{dynamodb:?}");
+    assert!(!shown.contains("007") && !shown.contains("008"), "{shown}");
+}
+
+#[test]
+fn wrong_settings_of_dynamodb_are_named() {
+    let long = "x".repeat(256);
+    let settings = [
+        ("CACHE_DYNAMODB_TABLE", &long[..]),
+        ("CACHE_DYNAMODB_REGION", "in Frankfurt"),
+        ("CACHE_DYNAMODB_ENDPOINT", "127.0.0.1:8000"),
+        ("CACHE_DYNAMODB_CREATE", "maybe"),
+        ("CACHE_DYNAMODB_TIMEOUT", "50"),
+        ("CACHE_DYNAMODB_MAX_CONNS", "0"),
+        ("CACHE_DYNAMODB_REGOIN", "eu-central-1"),
+    ];
+    let message = refusal(settings);
+    for (variable, _) in settings {
+        assert!(message.contains(variable), "{variable} in {message}");
+    }
+}
+
+#[test]
+fn settings_of_dynamodb_that_contradict_each_other_are_both_named() {
+    let key = "CACHE_DYNAMODB_ACCESS_KEY_ID";
+    let secret = "CACHE_DYNAMODB_SECRET_ACCESS_KEY";
+    let token = "CACHE_DYNAMODB_SESSION_TOKEN";
+    for (set, missing) in [(key, secret), (secret, key), (token, key)] {
+        let message = refusal([(set, "hidden")]);
+        let start = format!("{set} is set and {missing} is not");
+        assert!(message.starts_with(&start), "{message}");
+        assert!(!message.contains("hidden"), "{message}");
     }
 }

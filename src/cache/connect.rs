@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aerospike")]
 mod aerospike;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 #[cfg(feature = "memcached")]
 mod memcached;
 #[cfg(feature = "memory")]
@@ -107,6 +109,8 @@ async fn backend(settings: &Settings) -> Result<CacheBuilder> {
         BackendKind::Aerospike => aerospike::builder(settings).await,
         #[cfg(feature = "memcached")]
         BackendKind::Memcached => memcached::builder(settings).await,
+        #[cfg(feature = "dynamodb")]
+        BackendKind::DynamoDb => dynamodb::builder(settings).await,
         #[allow(unreachable_patterns, reason = "with every feature there is none left")]
         other => Err(off_in_this_build(other)),
     }

@@ -19,6 +19,8 @@ pub enum BackendKind {
     /// `memcached`: on memcached servers, under the feature `memcached`. Aliases: `memcache`, `MemcachedCache`,
     /// `SASLMemcachedCache`, `pylibmc`, `pymemcache`, `bmemcached`.
     Memcached,
+    /// `dynamodb`: in a table of Amazon DynamoDB, under the feature `dynamodb`. Alias: `DynamoDbCache`.
+    DynamoDb,
     /// `null`: nowhere, every read is a miss. Aliases: `none`, `off`, `disabled`, `NullCache`.
     Null,
 }
@@ -52,6 +54,7 @@ impl BackendKind {
             Self::Redis => "redis",
             Self::Aerospike => "aerospike",
             Self::Memcached => "memcached",
+            Self::DynamoDb => "dynamodb",
             Self::Null => "null",
         }
     }
@@ -63,6 +66,7 @@ impl BackendKind {
             Self::Redis => cfg!(feature = "redis"),
             Self::Aerospike => cfg!(feature = "aerospike"),
             Self::Memcached => cfg!(feature = "memcached"),
+            Self::DynamoDb => cfg!(feature = "dynamodb"),
             Self::Null => true,
         }
     }
@@ -94,6 +98,7 @@ impl BackendKind {
             ),
             Choice(Self::Aerospike, Self::Aerospike.name(), &["aerospikecache"]),
             Choice(Self::Memcached, Self::Memcached.name(), MEMCACHED),
+            Choice(Self::DynamoDb, Self::DynamoDb.name(), &["dynamodbcache"]),
             Choice(
                 Self::Null,
                 Self::Null.name(),
@@ -102,7 +107,6 @@ impl BackendKind {
         ];
         match fold(name).as_str() {
             "mongodb" | "mongo" | "mongodbcache" => Err(Refusal::not_in_this_version("mongodb")),
-            "dynamodb" | "dynamodbcache" => Err(Refusal::not_in_this_version("dynamodb")),
             "sqlite" | "sqlite3" => Err(Refusal::not_in_this_version("sqlite")),
             "postgres" | "postgresql" => Err(Refusal::not_in_this_version("postgres")),
             "mysql" | "mariadb" => Err(Refusal::not_in_this_version("mysql")),

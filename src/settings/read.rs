@@ -201,6 +201,7 @@ impl Reader<'_> {
         };
         let mut found = settings.redis.contradictions(set);
         found.extend(settings.memcached.contradictions(set));
+        found.extend(settings.dynamodb.contradictions(set));
         self.problems.extend(found);
     }
 

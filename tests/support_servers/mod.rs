@@ -12,6 +12,8 @@
 #![allow(clippy::unwrap_used, reason = "it is for tests only")]
 
 mod aerospike;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 #[cfg(feature = "testing")]
 pub(crate) mod matrix;
 mod memcached;
@@ -25,6 +27,8 @@ mod tls;
 use std::io::Write;
 
 pub(crate) use aerospike::Aerospike;
+#[cfg(feature = "dynamodb")]
+pub(crate) use dynamodb::{DynamoDb, dynamodb_client};
 pub(crate) use memcached::{Memcached, MemcachedOptions};
 pub(crate) use proxy::{Link, Proxy};
 pub(crate) use redis::{Options, Redis, redis_cli, valkey};

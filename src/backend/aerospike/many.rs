@@ -5,11 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use aerospike::{BatchOperation, BatchPolicy, Bins, Record};
 
 use super::{
-    super::generation::{Generation, Namespace},
+    super::{
+        generation::{Generation, Namespace},
+        pauses::Pauses,
+    },
     connection::Connection,
     error::{Failure, is_busy, is_refusal},
     markers::{ATTEMPTS, changed_at_every_attempt},
-    waiting::Pauses,
 };
 use crate::{Key, Result};
 
