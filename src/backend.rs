@@ -1,11 +1,19 @@
 //! Backends: where entries are kept. One trait, bytes in and bytes out.
 
+#[cfg(any(feature = "aerospike", feature = "mongodb"))]
+mod absence;
 #[cfg(feature = "aerospike")]
 mod aerospike;
 mod arc;
+#[cfg(any(feature = "aerospike", feature = "mongodb"))]
+mod calls;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 #[cfg(feature = "_server")]
+#[allow(dead_code, reason = "every backend uses a part of it")]
 mod frame;
 #[cfg(feature = "_server")]
+#[allow(dead_code, reason = "every backend uses a part of it")]
 mod generation;
 mod guarded;
 pub(crate) mod join;
@@ -14,9 +22,21 @@ mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
 mod memory_policy;
+mod migrate;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod null;
+#[cfg(any(
+    feature = "aerospike",
+    feature = "dynamodb",
+    feature = "mongodb",
+    feature = "_sql"
+))]
+mod pauses;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "_sql")]
+pub(crate) mod sql;
 
 use std::{fmt, time::Duration};
 
@@ -26,6 +46,8 @@ use crate::{Entry, Error, Key, KeyRef, Result, Timestamp};
 
 #[cfg(feature = "aerospike")]
 pub use aerospike::{Aerospike, AerospikeBuilder};
+#[cfg(feature = "dynamodb")]
+pub use dynamodb::{DynamoDb, DynamoDbBuilder};
 pub use guarded::BreakerState;
 pub(crate) use guarded::{GuardRules, Guarded};
 #[cfg(all(fuzzing, feature = "memcached"))]
@@ -35,9 +57,18 @@ pub use memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;
+pub use migrate::Migrate;
+#[cfg(feature = "mongodb")]
+pub use mongodb::{MongoDb, MongoDbBuilder};
 pub use null::Null;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
+#[cfg(feature = "mysql")]
+pub use sql::{MySql, MySqlBuilder};
+#[cfg(feature = "postgres")]
+pub use sql::{Postgres, PostgresBuilder};
+#[cfg(feature = "sqlite")]
+pub use sql::{Sqlite, SqliteBuilder};
 
 /// Where a [`Cache`](crate::Cache) keeps its entries.
 ///

@@ -3,13 +3,17 @@
 mod aerospike;
 mod backend_kind;
 mod connect_mode;
+mod database;
+mod dynamodb;
 mod layers;
 mod memcached;
+mod mongodb;
 mod nearest;
 mod parse;
 mod read;
 mod redis;
 mod secret;
+mod sqlite;
 mod table;
 
 use std::{ffi::OsStr, time::Duration};
@@ -19,9 +23,13 @@ use figment::Figment;
 pub use aerospike::AerospikeSettings;
 pub use backend_kind::BackendKind;
 pub use connect_mode::ConnectMode;
+pub use database::DatabaseSettings;
+pub use dynamodb::DynamoDbSettings;
 pub use memcached::MemcachedSettings;
+pub use mongodb::MongoDbSettings;
 pub use redis::RedisSettings;
 pub use secret::Secret;
+pub use sqlite::SqliteSettings;
 
 use crate::{CodecKind, MemoryPolicy, Result};
 
@@ -33,7 +41,9 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | Variable | Default | Meaning |
 /// |---|---|---|
 /// | `CACHE_CONFIG` | unset | The TOML file to read before the environment; not a key of that file. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `sqlite`, `postgres`, `mysql` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `dynamodb` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `mongodb` or `null`, or an alias of theirs, see [`BackendKind`]. |
 /// | `CACHE_DEFAULT_TIMEOUT` | `300` | Seconds that an entry lives when nothing else says so; `0` for never ending. |
 /// | `CACHE_KEY_PREFIX` | `larder` | The namespace of every key. |
 /// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
@@ -88,11 +98,62 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_MEMCACHED_CLIENT_KEY_FILE` | unset | That certificate's private key. |
 /// | `CACHE_MEMCACHED_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
 /// | `CACHE_MEMCACHED_SERVER_TIMEOUT` | `100ms` | How long one of several servers may take before its keys are misses. |
+/// | `CACHE_SQLITE_PATH` | unset | The file of `sqlite`. |
+/// | `CACHE_SQLITE_TABLE` | `larder` | The name of the table of entries; two others begin with it. |
+/// | `CACHE_SQLITE_MIGRATE` | `apply` | Whether tables that are missing are made (`apply`) or an error (`check`). |
+/// | `CACHE_SQLITE_POOL_SIZE` | `4` | How many calls read at the same time. |
+/// | `CACHE_SQLITE_BUSY_TIMEOUT` | `2s` | How long a write waits for those of other processes: a whole number with `ms` or `s`. |
+/// | `CACHE_SQLITE_SWEEP_INTERVAL` | `60s` | How often what has ended is removed: a whole number with `ms` or `s`, or `off`. |
+/// | `CACHE_POSTGRES_URL` | unset | Where `postgres` is: `postgres://user:password@host:5432/database`; secret. |
+/// | `CACHE_POSTGRES_PASSWORD` | unset | The user's password, beside the URL; secret. |
+/// | `CACHE_POSTGRES_TLS` | `false` | Whether the connection is by TLS; the URL's `sslmode` may say so too. |
+/// | `CACHE_POSTGRES_CA_FILE` | unset | The certificates of the authorities that the server's may be of, beside this machine's. |
+/// | `CACHE_POSTGRES_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |
+/// | `CACHE_POSTGRES_CLIENT_KEY_FILE` | unset | That certificate's private key. |
+/// | `CACHE_POSTGRES_TABLE` | `larder` | The name of the table of entries; two others begin with it. |
+/// | `CACHE_POSTGRES_MIGRATE` | `apply` | Whether tables that are missing are made (`apply`) or an error (`check`). |
+/// | `CACHE_POSTGRES_POOL_SIZE` | `10` | The most connections. |
+/// | `CACHE_POSTGRES_CONNECT_TIMEOUT` | `5s` | How long connecting may take, and waiting for a free connection: a whole number with `ms` or `s`. |
+/// | `CACHE_POSTGRES_SWEEP_INTERVAL` | `60s` | How often what has ended is removed: a whole number with `ms` or `s`, or `off`. |
+/// | `CACHE_MYSQL_URL` | unset | Where `mysql` is: `mysql://user:password@host:3306/database`; secret. |
+/// | `CACHE_MYSQL_PASSWORD` | unset | The user's password, beside the URL; secret. |
+/// | `CACHE_MYSQL_TLS` | `false` | Whether the connection is by TLS; the URL's `sslmode` may say so too. |
+/// | `CACHE_MYSQL_CA_FILE` | unset | The certificates of the authorities that the server's may be of, beside this machine's. |
+/// | `CACHE_MYSQL_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |
+/// | `CACHE_MYSQL_CLIENT_KEY_FILE` | unset | That certificate's private key. |
+/// | `CACHE_MYSQL_TABLE` | `larder` | The name of the table of entries; two others begin with it. |
+/// | `CACHE_MYSQL_MIGRATE` | `apply` | Whether tables that are missing are made (`apply`) or an error (`check`). |
+/// | `CACHE_MYSQL_POOL_SIZE` | `10` | The most connections. |
+/// | `CACHE_MYSQL_CONNECT_TIMEOUT` | `5s` | How long connecting may take, and waiting for a free connection: a whole number with `ms` or `s`. |
+/// | `CACHE_MYSQL_SWEEP_INTERVAL` | `60s` | How often what has ended is removed: a whole number with `ms` or `s`, or `off`. |
+/// | `CACHE_DYNAMODB_TABLE` | `larder` | The name of the table. |
+/// | `CACHE_DYNAMODB_REGION` | unset | The region of the table; unset, the SDK looks for one (`AWS_REGION`, the profile, the machine). |
+/// | `CACHE_DYNAMODB_ENDPOINT` | unset | The URL of the service, in place of the region's. |
+/// | `CACHE_DYNAMODB_ACCESS_KEY_ID` | unset | The access key to sign requests with; unset, the SDK looks for one. |
+/// | `CACHE_DYNAMODB_SECRET_ACCESS_KEY` | unset | The secret of that key, a secret. |
+/// | `CACHE_DYNAMODB_SESSION_TOKEN` | unset | The token of the session that the key is of, a secret. |
+/// | `CACHE_DYNAMODB_CA_FILE` | unset | The certificates of the authorities that the service's may be of, in place of this machine's. |
+/// | `CACHE_DYNAMODB_CREATE` | `false` | Whether a table that is not there is made. |
+/// | `CACHE_DYNAMODB_TIMEOUT` | `250ms` | The time for one request: a whole number with `ms` or `s`. |
+/// | `CACHE_DYNAMODB_CONNECT_TIMEOUT` | `5s` | The time to make a connection, and for each question about the table: a whole number with `ms` or `s`. |
+/// | `CACHE_DYNAMODB_MAX_CONNS` | `256` | The most connections. |
+/// | `CACHE_MONGODB_URL` | unset | Where `mongodb` is: `mongodb://user:password@host:27017`, `mongodb+srv://host`; secret. |
+/// | `CACHE_MONGODB_DATABASE` | unset | The database; unset, the one in the URL, else `larder`. |
+/// | `CACHE_MONGODB_COLLECTION` | `cache` | The collection. |
+/// | `CACHE_MONGODB_USERNAME` | unset | The user to log in as, in place of the one in the URL. |
+/// | `CACHE_MONGODB_PASSWORD` | unset | The user's password, a secret. |
+/// | `CACHE_MONGODB_CA_FILE` | unset | The certificates of the authorities to trust; unset, those that Mozilla trusts. |
+/// | `CACHE_MONGODB_CLIENT_CERT_KEY_FILE` | unset | The certificate that the client shows, with its private key. |
+/// | `CACHE_MONGODB_POOL_SIZE` | unset | The most connections to one server; unset, as the URL says, else 32. |
+/// | `CACHE_MONGODB_CONNECT_TIMEOUT` | `2s` | The time to make a connection: a whole number with `ms` or `s`. |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
 /// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*`, `CACHE_REDIS_*`,
-/// `CACHE_AEROSPIKE_*` and `CACHE_MEMCACHED_*` variables, an unknown name is an error.
+/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*`, `CACHE_SQLITE_*`, `CACHE_POSTGRES_*` and `CACHE_MYSQL_*` variables, an unknown
+/// name is an error.
+/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*` and `CACHE_DYNAMODB_*` variables, an unknown name is an error.
+/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*` and `CACHE_MONGODB_*` variables, an unknown name is an error.
 ///
 /// # Examples
 ///
@@ -116,11 +177,11 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// ```
 /// use larder::{ErrorKind, Settings};
 ///
-/// let error = Settings::from_pairs([("CACHE_TYPE", "mongodb"), ("CACHE_DEFAULT_TIMEOUT", "5m")]).unwrap_err();
+/// let error = Settings::from_pairs([("CACHE_TYPE", "dynamodb"), ("CACHE_DEFAULT_TIMEOUT", "5m")]).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Settings);
 /// assert_eq!(
 ///     error.to_string(),
-///     "CACHE_TYPE=mongodb needs the feature \"mongodb\", which this version of larder does not have yet \
+///     "CACHE_TYPE=dynamodb needs the feature \"dynamodb\", which this version of larder does not have yet \
 ///      (set in the pairs given)\n\
 ///      CACHE_DEFAULT_TIMEOUT must be whole seconds, 0 for never; it is \"5m\" (set in the pairs given)",
 /// );
@@ -166,6 +227,16 @@ pub struct Settings {
     pub aerospike: AerospikeSettings,
     /// How to get to memcached servers (`CACHE_MEMCACHED_*`).
     pub memcached: MemcachedSettings,
+    /// Where the SQLite file is (`CACHE_SQLITE_*`).
+    pub sqlite: SqliteSettings,
+    /// How to get to a PostgreSQL server (`CACHE_POSTGRES_*`).
+    pub postgres: DatabaseSettings,
+    /// How to get to a MySQL or MariaDB server (`CACHE_MYSQL_*`).
+    pub mysql: DatabaseSettings,
+    /// Which table of DynamoDB is used, and how to talk to the service (`CACHE_DYNAMODB_*`).
+    pub dynamodb: DynamoDbSettings,
+    /// Where the MongoDB servers are, and how to talk to them (`CACHE_MONGODB_*`).
+    pub mongodb: MongoDbSettings,
 }
 
 impl Settings {
@@ -272,6 +343,11 @@ impl Default for Settings {
             redis: RedisSettings::default(),
             aerospike: AerospikeSettings::default(),
             memcached: MemcachedSettings::default(),
+            sqlite: SqliteSettings::default(),
+            postgres: DatabaseSettings::default(),
+            mysql: DatabaseSettings::default(),
+            dynamodb: DynamoDbSettings::default(),
+            mongodb: MongoDbSettings::default(),
         }
     }
 }

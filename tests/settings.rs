@@ -210,27 +210,6 @@ fn null_has_the_names_that_other_caches_give_it() {
 }
 
 #[test]
-fn a_backend_that_this_version_lacks_names_its_feature() {
-    for (feature, names) in [
-        ("mongodb", "mongodb"),
-        ("dynamodb", "DynamoDB"),
-        ("sqlite", "sqlite"),
-        ("postgres", "postgres postgresql"),
-        ("mysql", "mysql mariadb"),
-    ] {
-        for name in names.split(' ') {
-            assert_eq!(
-                refusal([("CACHE_TYPE", name)]),
-                format!(
-                    "CACHE_TYPE={name} needs the feature \"{feature}\", which this version of larder \
-                     does not have yet (set in the pairs given)"
-                ),
-            );
-        }
-    }
-}
-
-#[test]
 fn a_cache_in_files_is_sent_to_sqlite() {
     for name in [
         "FileSystemCache",
@@ -258,6 +237,36 @@ fn servers_are_named_as_elsewhere() {
             "aerospike",
             cfg!(feature = "aerospike"),
             aerospike,
+        ),
+        (
+            BackendKind::Sqlite,
+            "sqlite",
+            cfg!(feature = "sqlite"),
+            "sqlite SQLite sqlite3",
+        ),
+        (
+            BackendKind::Postgres,
+            "postgres",
+            cfg!(feature = "postgres"),
+            "postgres postgresql PostgreSQL",
+        ),
+        (
+            BackendKind::MySql,
+            "mysql",
+            cfg!(feature = "mysql"),
+            "mysql MySQL mariadb MariaDB",
+        ),
+        (
+            BackendKind::DynamoDb,
+            "dynamodb",
+            cfg!(feature = "dynamodb"),
+            "dynamodb DynamoDB DynamoDbCache cachelib.dynamodb.DynamoDbCache",
+        ),
+        (
+            BackendKind::MongoDb,
+            "mongodb",
+            cfg!(feature = "mongodb"),
+            "mongodb mongo MongoDBCache cachelib.mongodb.MongoDbCache",
         ),
     ] {
         for name in names.split(' ') {
@@ -380,11 +389,11 @@ fn several_redis_servers_contradict_one_and_each_other() {
 fn an_unknown_backend_lists_the_names_and_the_nearest() {
     assert_eq!(
         refusal([("CACHE_TYPE", "memroy")]),
-        "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb, dynamodb, sqlite, postgres, mysql or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
     );
     assert_eq!(
         refusal([("CACHE_TYPE", "myapp.RedisCache")]),
-        "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"myapp.RedisCache\" (set in the pairs given)",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb, dynamodb, sqlite, postgres, mysql or null; it is \"myapp.RedisCache\" (set in the pairs given)",
     );
 }
 
@@ -747,7 +756,7 @@ fn each_mistake_names_its_own_source() {
         jail.set_env("CACHE_TTL_MAX", "400");
         assert_eq!(
             Settings::load().unwrap_err().to_string(),
-            "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"nul\" (set in the environment); did you mean null?\n\
+            "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb, dynamodb, sqlite, postgres, mysql or null; it is \"nul\" (set in the environment); did you mean null?\n\
              CACHE_TTL_MIN is 500 s (set in shop.toml), longer than CACHE_TTL_MAX, 400 s (set in the environment)",
         );
         Ok(())
@@ -1091,4 +1100,114 @@ fn wrong_settings_of_aerospike_are_named() {
     for (name, _) in wrong {
         assert!(message.contains(name), "{name}: {message}");
     }
+}
+
+#[test]
+fn the_settings_of_dynamodb_are_read() {
+    let settings = Settings::from_pairs([
+        ("CACHE_DYNAMODB_TABLE", "pages.v2"),
+        ("CACHE_DYNAMODB_REGION", "eu-central-1"),
+        ("CACHE_DYNAMODB_ENDPOINT", "https://dynamodb.example:8000"),
+        ("CACHE_DYNAMODB_ACCESS_KEY_ID", "key"),
+        ("CACHE_DYNAMODB_SECRET_ACCESS_KEY", "007"),
+        ("CACHE_DYNAMODB_SESSION_TOKEN", "008"),
+        ("CACHE_DYNAMODB_CA_FILE", "/ca.pem"),
+        ("CACHE_DYNAMODB_CREATE", "on"),
+        ("CACHE_DYNAMODB_TIMEOUT", "50ms"),
+        ("CACHE_DYNAMODB_CONNECT_TIMEOUT", "2s"),
+        ("CACHE_DYNAMODB_MAX_CONNS", "8"),
+    ]);
+    let dynamodb = settings.unwrap().dynamodb;
+    assert_eq!(dynamodb.table, "pages.v2");
+    assert_eq!(dynamodb.region.as_deref(), Some("eu-central-1"));
+    let endpoint = dynamodb.endpoint.as_deref();
+    assert_eq!(endpoint, Some("https://dynamodb.example:8000"));
+    assert_eq!(dynamodb.access_key_id.as_deref(), Some("key"));
+    let secret = dynamodb.secret_access_key.as_ref().map(Secret::expose);
+    assert_eq!(secret, Some("007"));
+    let token = dynamodb.session_token.as_ref().map(Secret::expose);
+    assert_eq!(token, Some("008"));
+    assert_eq!(dynamodb.ca_file.as_deref(), Some(Path::new("/ca.pem")));
+    assert_eq!(dynamodb.timeout, Duration::from_millis(50));
+    assert_eq!(dynamodb.connect_timeout, Duration::from_secs(2));
+    assert_eq!(dynamodb.max_conns, 8);
+    assert!(dynamodb.create);
+    let shown = format!("{dynamodb:?}");
+    assert!(!shown.contains("007") && !shown.contains("008"), "{shown}");
+}
+
+#[test]
+fn wrong_settings_of_dynamodb_are_named() {
+    let long = "x".repeat(256);
+    let settings = [
+        ("CACHE_DYNAMODB_TABLE", &long[..]),
+        ("CACHE_DYNAMODB_REGION", "in Frankfurt"),
+        ("CACHE_DYNAMODB_ENDPOINT", "127.0.0.1:8000"),
+        ("CACHE_DYNAMODB_CREATE", "maybe"),
+        ("CACHE_DYNAMODB_TIMEOUT", "50"),
+        ("CACHE_DYNAMODB_MAX_CONNS", "0"),
+        ("CACHE_DYNAMODB_REGOIN", "eu-central-1"),
+    ];
+    let message = refusal(settings);
+    for (variable, _) in settings {
+        assert!(message.contains(variable), "{variable} in {message}");
+    }
+}
+
+#[test]
+fn settings_of_dynamodb_that_contradict_each_other_are_both_named() {
+    let key = "CACHE_DYNAMODB_ACCESS_KEY_ID";
+    let secret = "CACHE_DYNAMODB_SECRET_ACCESS_KEY";
+    let token = "CACHE_DYNAMODB_SESSION_TOKEN";
+    for (set, missing) in [(key, secret), (secret, key), (token, key)] {
+        let message = refusal([(set, "hidden")]);
+        let start = format!("{set} is set and {missing} is not");
+        assert!(message.starts_with(&start), "{message}");
+        assert!(!message.contains("hidden"), "{message}");
+    }
+}
+
+#[test]
+fn the_settings_of_mongodb_are_read() {
+    let settings = Settings::from_pairs([
+        ("CACHE_MONGODB_URL", "mongodb://me:s3cret@one,two/?tls=true"),
+        ("CACHE_MONGODB_DATABASE", "shop"),
+        ("CACHE_MONGODB_COLLECTION", "pages"),
+        ("CACHE_MONGODB_USERNAME", "me"),
+        ("CACHE_MONGODB_PASSWORD", "007"),
+        ("CACHE_MONGODB_CA_FILE", "/ca.pem"),
+        ("CACHE_MONGODB_CLIENT_CERT_KEY_FILE", "/client.pem"),
+        ("CACHE_MONGODB_POOL_SIZE", "8"),
+        ("CACHE_MONGODB_CONNECT_TIMEOUT", "500ms"),
+    ]);
+    let mongodb = settings.unwrap().mongodb;
+    let url = mongodb.url.as_ref().map(Secret::expose);
+    assert_eq!(url, Some("mongodb://me:s3cret@one,two/?tls=true"));
+    assert_eq!(mongodb.database.as_deref(), Some("shop"));
+    assert_eq!(mongodb.collection, "pages");
+    assert_eq!(mongodb.username.as_deref(), Some("me"));
+    assert_eq!(mongodb.password.as_ref().map(Secret::expose), Some("007"));
+    assert_eq!(mongodb.ca_file.as_deref(), Some("/ca.pem"));
+    let pair = mongodb.client_cert_key_file.as_deref();
+    assert_eq!(pair, Some("/client.pem"));
+    assert_eq!(mongodb.pool_size, Some(8));
+    assert_eq!(mongodb.connect_timeout, Duration::from_millis(500));
+    let shown = format!("{mongodb:?}");
+    assert!(!shown.contains("007") && !shown.contains("s3cret"));
+}
+
+#[test]
+fn wrong_settings_of_mongodb_are_named() {
+    let wrong = [
+        ("CACHE_MONGODB_URL", "redis://s3cret"),
+        ("CACHE_MONGODB_POOL_SIZE", "1"),
+        ("CACHE_MONGODB_CONNECT_TIMEOUT", "2"),
+        ("CACHE_MONGODB_HOST", "one"),
+    ];
+    let message = refusal(wrong);
+    assert_eq!(message.lines().count(), wrong.len(), "{message}");
+    for (name, _) in wrong {
+        assert!(message.contains(name), "{name}: {message}");
+    }
+    assert!(!message.contains("s3cret"), "{message}");
 }

@@ -166,6 +166,12 @@ impl Namespace {
         self.known().become_current(generation);
     }
 
+    /// The name as it is within keys, of a namespace that has no other [head](Self::headed).
+    #[cfg(any(feature = "mongodb", feature = "_sql"))]
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.head[..self.encoded_len]
+    }
+
     /// What every key of the namespace on the server begins with, entries of all generations and markers alike.
     #[cfg(feature = "redis")]
     pub(super) fn head(&self) -> &[u8] {

@@ -19,6 +19,16 @@ pub enum BackendKind {
     /// `memcached`: on memcached servers, under the feature `memcached`. Aliases: `memcache`, `MemcachedCache`,
     /// `SASLMemcachedCache`, `pylibmc`, `pymemcache`, `bmemcached`.
     Memcached,
+    /// `sqlite`: in a SQLite file, under the feature `sqlite`. Alias: `sqlite3`.
+    Sqlite,
+    /// `postgres`: in tables of PostgreSQL, under the feature `postgres`. Alias: `postgresql`.
+    Postgres,
+    /// `mysql`: in tables of MySQL or MariaDB, under the feature `mysql`. Alias: `mariadb`.
+    MySql,
+    /// `dynamodb`: in a table of Amazon DynamoDB, under the feature `dynamodb`. Alias: `DynamoDbCache`.
+    DynamoDb,
+    /// `mongodb`: in a MongoDB collection, under the feature `mongodb`. Aliases: `mongo`, `MongoDbCache`.
+    MongoDb,
     /// `null`: nowhere, every read is a miss. Aliases: `none`, `off`, `disabled`, `NullCache`.
     Null,
 }
@@ -52,6 +62,11 @@ impl BackendKind {
             Self::Redis => "redis",
             Self::Aerospike => "aerospike",
             Self::Memcached => "memcached",
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+            Self::MySql => "mysql",
+            Self::DynamoDb => "dynamodb",
+            Self::MongoDb => "mongodb",
             Self::Null => "null",
         }
     }
@@ -63,6 +78,11 @@ impl BackendKind {
             Self::Redis => cfg!(feature = "redis"),
             Self::Aerospike => cfg!(feature = "aerospike"),
             Self::Memcached => cfg!(feature = "memcached"),
+            Self::Sqlite => cfg!(feature = "sqlite"),
+            Self::Postgres => cfg!(feature = "postgres"),
+            Self::MySql => cfg!(feature = "mysql"),
+            Self::DynamoDb => cfg!(feature = "dynamodb"),
+            Self::MongoDb => cfg!(feature = "mongodb"),
             Self::Null => true,
         }
     }
@@ -94,6 +114,15 @@ impl BackendKind {
             ),
             Choice(Self::Aerospike, Self::Aerospike.name(), &["aerospikecache"]),
             Choice(Self::Memcached, Self::Memcached.name(), MEMCACHED),
+            Choice(Self::Sqlite, Self::Sqlite.name(), &["sqlite3"]),
+            Choice(Self::Postgres, Self::Postgres.name(), &["postgresql"]),
+            Choice(Self::MySql, Self::MySql.name(), &["mariadb"]),
+            Choice(Self::DynamoDb, Self::DynamoDb.name(), &["dynamodbcache"]),
+            Choice(
+                Self::MongoDb,
+                Self::MongoDb.name(),
+                &["mongo", "mongodbcache"],
+            ),
             Choice(
                 Self::Null,
                 Self::Null.name(),
@@ -101,14 +130,9 @@ impl BackendKind {
             ),
         ];
         match fold(name).as_str() {
-            "mongodb" | "mongo" | "mongodbcache" => Err(Refusal::not_in_this_version("mongodb")),
-            "dynamodb" | "dynamodbcache" => Err(Refusal::not_in_this_version("dynamodb")),
-            "sqlite" | "sqlite3" => Err(Refusal::not_in_this_version("sqlite")),
-            "postgres" | "postgresql" => Err(Refusal::not_in_this_version("postgres")),
-            "mysql" | "mariadb" => Err(Refusal::not_in_this_version("mysql")),
             "filesystem" | "filesystemcache" | "file" | "pickle" | "dbm" => Err(Refusal::Because(
-                "keeps entries in files, for which larder has CACHE_TYPE=sqlite; that needs the \
-                 feature \"sqlite\", which this version of larder does not have yet"
+                "keeps entries in files, for which larder has CACHE_TYPE=sqlite: all of them are in one file, \
+                 that of CACHE_SQLITE_PATH"
                     .to_owned(),
             )),
             _ => match Choice::find(&choices, name)? {

@@ -17,12 +17,6 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn not_in_this_version(feature: &str) -> Self {
-        Self::Because(format!(
-            "needs the feature \"{feature}\", which this version of larder does not have yet"
-        ))
-    }
-
     pub(super) fn off_in_this_build(feature: &str) -> Self {
         Self::Because(format!(
             "needs the feature \"{feature}\" of larder, which is off in this build"

@@ -1,13 +1,13 @@
 //! Every setting there is, in the order of the documentation.
 
 use super::{
-    BackendKind, ConnectMode, Secret, Settings, aerospike, memcached,
+    BackendKind, ConnectMode, Secret, Settings, aerospike, database, dynamodb, memcached, mongodb,
     nearest::nearest,
     parse::{
         Refusal, at_least_one, bytes, codec, duration, flag, memory_policy, seconds,
         seconds_or_never, times,
     },
-    redis,
+    redis, sqlite,
 };
 use crate::CodecKind;
 
@@ -22,6 +22,11 @@ pub(super) const SECTIONS: &[&str] = &[
     "CACHE_REDIS_",
     "CACHE_AEROSPIKE_",
     "CACHE_MEMCACHED_",
+    "CACHE_SQLITE_",
+    "CACHE_POSTGRES_",
+    "CACHE_MYSQL_",
+    "CACHE_DYNAMODB_",
+    "CACHE_MONGODB_",
 ];
 
 /// The shortest `CACHE_HASH_KEY`: 128 bits, out of reach of guessing.
@@ -70,6 +75,11 @@ static TABLES: &[&[Setting]] = &[
     &redis::SETTINGS,
     &aerospike::SETTINGS,
     &memcached::SETTINGS,
+    &sqlite::SETTINGS,
+    &database::POSTGRES,
+    &database::MYSQL,
+    &dynamodb::SETTINGS,
+    &mongodb::SETTINGS,
 ];
 
 /// The variable that was surely meant by a name that is another program's, or else the nearest, and how many edits away
@@ -85,7 +95,7 @@ pub(super) fn meant(name: &str) -> Option<(&'static str, usize)> {
 static SETTINGS: [Setting; 16] = [
     Setting {
         variable: "CACHE_TYPE",
-        expects: "memory, redis, aerospike, memcached or null",
+        expects: "memory, redis, aerospike, memcached, mongodb, dynamodb, sqlite, postgres, mysql or null",
         default: Some("memory"),
         form: Form::Word,
         read: |settings, text| {
@@ -305,6 +315,8 @@ mod tests {
         settings.key_prefix.clear();
         settings.aerospike.namespace.clear();
         settings.memcached.servers.clear();
+        settings.dynamodb.table.clear();
+        settings.mongodb.collection.clear();
         for setting in all() {
             let Some(default) = setting.default else {
                 continue;

@@ -1,0 +1,263 @@
+//! A service under load from 64 connections while its DynamoDB fails in every way there is: every request is answered,
+//! nothing stale is served, nobody waits for more than one time-out, and the cache comes back by itself. The service is
+//! Dynoxide, which `LARDER_TEST_DYNOXIDE` names.
+//!
+//! Each test prints its row of the table in the documentation; `cargo test --all-features --test outages_dynamodb --
+//! --nocapture` shows them.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "it is for tests only")]
+
+mod support_dynamodb;
+mod support_outages;
+mod support_servers;
+
+use std::time::Duration;
+
+use larder::{BreakerState, Cache, DynamoDb, DynamoDbBuilder, Settings};
+use support_dynamodb::Front;
+use support_outages::{FAULT, Load, Report, outage, was_open};
+use support_servers::{DynamoDb as Server, Link, Proxy, dynamodb_client};
+
+const TABLE: &str = "larder";
+
+fn builder(endpoint: &str) -> DynamoDbBuilder {
+    DynamoDb::builder(TABLE)
+        .endpoint(endpoint)
+        .credentials("test", "test")
+        .create(true)
+        .timeout(TIMEOUT)
+}
+
+/// What a request costs the SDK shows where it is not optimised and 64 ask at once: the time-out is not the default.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+fn cache_on(backend: DynamoDb) -> Cache {
+    Cache::builder(backend).backend_timeout(TIMEOUT).build()
+}
+
+async fn cache(endpoint: &str) -> Cache {
+    cache_on(builder(endpoint).connect().await.unwrap())
+}
+
+/// What holds after every fault, and that there was one.
+fn survived(report: &Report) {
+    report.is_fine(TIMEOUT);
+    assert!(report.recovered.is_some(), "it never came back: {report}");
+    assert_eq!(report.stats.breaker, BreakerState::Closed, "{report}");
+    assert_eq!(report.stats.pending_invalidations, 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_restarted_empty() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let cache = cache(&server.endpoint()).await;
+    let report = outage(
+        "DynamoDB killed, restarted empty",
+        cache,
+        async || server.kill(),
+        async || server.restart(),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_restarted_with_its_data() {
+    let Some(server) = Server::start_persistent() else {
+        return;
+    };
+    let cache = cache(&server.endpoint()).await;
+    let report = outage(
+        "DynamoDB killed, restarted with its data",
+        cache,
+        async || server.kill(),
+        async || server.restart(),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_and_continued() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let cache = cache(&server.endpoint()).await;
+    let report = outage(
+        "DynamoDB stopped (SIGSTOP), continued",
+        cache,
+        async || server.stop(),
+        async || server.cont(),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+/// Somebody deletes the table; the cache makes it again, because it may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_table_is_deleted() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let raw = dynamodb_client(&server.endpoint());
+    let cache = cache(&server.endpoint()).await;
+    let report = outage(
+        "DynamoDB, its table deleted",
+        cache,
+        async || {
+            let deleted = raw.delete_table().table_name(TABLE).send().await;
+            deleted.unwrap();
+        },
+        async || (),
+    );
+    survived(&report.await);
+}
+
+/// Somebody deletes the table, and makes it again two seconds later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_table_is_deleted_and_made_again_by_somebody_else() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let raw = dynamodb_client(&server.endpoint());
+    builder(&server.endpoint()).connect().await.unwrap();
+    let backend = builder(&server.endpoint()).create(false).connect().await;
+    let report = outage(
+        "DynamoDB, its table deleted, made again",
+        cache_on(backend.unwrap()),
+        async || {
+            let deleted = raw.delete_table().table_name(TABLE).send().await;
+            deleted.unwrap();
+        },
+        async || drop(builder(&server.endpoint()).connect().await.unwrap()),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusing_at_start_up() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.kill();
+    let pairs = [
+        ("CACHE_TYPE", "dynamodb"),
+        ("CACHE_DYNAMODB_ENDPOINT", &server.endpoint()),
+        ("CACHE_DYNAMODB_ACCESS_KEY_ID", "test"),
+        ("CACHE_DYNAMODB_SECRET_ACCESS_KEY", "test"),
+        ("CACHE_DYNAMODB_CREATE", "true"),
+        ("CACHE_DYNAMODB_TIMEOUT", "1s"),
+        ("CACHE_BACKEND_TIMEOUT", "1s"),
+        ("CACHE_CONNECT", "lazy"),
+    ];
+    let settings = Settings::from_pairs(pairs).unwrap();
+    let load = Load::start(Cache::from_settings(&settings).await.unwrap()).await;
+    load.run(FAULT).await;
+    assert_eq!(load.hits(), 0);
+    server.restart();
+    let recovered = load.recovery(Duration::from_secs(10)).await;
+    load.run(Duration::from_millis(500)).await;
+    let fault = "DynamoDB refusing at start-up, then there";
+    let report = load.end(fault, recovered).await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn throttling_everything() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let front = Front::before(&server.endpoint()).await;
+    let cache = cache(&front.endpoint()).await;
+    let report = outage(
+        "DynamoDB throttling everything",
+        cache,
+        async || front.throttle(true),
+        async || front.throttle(false),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusing_the_credentials() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let front = Front::before(&server.endpoint()).await;
+    let cache = cache(&front.endpoint()).await;
+    let report = outage(
+        "DynamoDB refusing the credentials, then taking them",
+        cache,
+        async || front.refuse_credentials(true),
+        async || front.refuse_credentials(false),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+/// Through a proxy that does `link` to what goes through it, for a while.
+async fn through(fault: &str, link: Link) -> Option<Report> {
+    let server = Server::start()?;
+    let proxy = Proxy::to(server.address()).await;
+    let cache = cache(&format!("http://{}", proxy.address())).await;
+    let report = outage(
+        fault,
+        cache,
+        async || proxy.set(link).await,
+        async || proxy.set(Link::Pass).await,
+    );
+    Some(report.await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_but_within_the_time_out() {
+    let link = Link::Delay(Duration::from_millis(40));
+    if let Some(report) = through("DynamoDB slow: 40 ms each way", link).await {
+        survived(&report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slower_than_the_time_out() {
+    let link = Link::Delay(Duration::from_millis(1_200));
+    if let Some(report) = through("DynamoDB slow: 1200 ms each way", link).await {
+        survived(&report);
+        was_open(&report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_in_the_middle_of_answers() {
+    let fault = "DynamoDB cut after 1000 bytes, again and again";
+    if let Some(report) = through(fault, Link::CutAfter(1_000)).await {
+        survived(&report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reset() {
+    if let Some(report) = through("DynamoDB reset (RST)", Link::Reset).await {
+        survived(&report);
+        was_open(&report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accepting_and_silent() {
+    if let Some(report) = through("DynamoDB accepting, silent", Link::Stall).await {
+        survived(&report);
+        was_open(&report);
+    }
+}
