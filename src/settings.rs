@@ -98,6 +98,7 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_MEMCACHED_CLIENT_KEY_FILE` | unset | That certificate's private key. |
 /// | `CACHE_MEMCACHED_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
 /// | `CACHE_MEMCACHED_SERVER_TIMEOUT` | `100ms` | How long one of several servers may take before its keys are misses. |
+/// | `CACHE_MEMCACHED_LARGE_VALUES` | `split` | Whether a value over a server's limit is put into several items (`split`) or not kept (`refuse`). |
 /// | `CACHE_SQLITE_PATH` | unset | The file of `sqlite`. |
 /// | `CACHE_SQLITE_TABLE` | `larder` | The name of the table of entries; two others begin with it. |
 /// | `CACHE_SQLITE_MIGRATE` | `apply` | Whether tables that are missing are made (`apply`) or an error (`check`). |
