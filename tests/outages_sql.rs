@@ -111,8 +111,9 @@ macro_rules! faults {
                 let url = server
                     .url()
                     .replace(&port(server.address()), &port(proxy.address()));
+                let fault = format!("{} {fault}", $name);
                 let report = outage(
-                    &format!("{} {fault}", $name),
+                    &fault,
                     cache(&url).await,
                     async || proxy.set(link).await,
                     async || proxy.set(Link::Pass).await,

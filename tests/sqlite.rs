@@ -219,9 +219,8 @@ async fn a_process_that_is_killed_leaves_a_sound_file() {
     if let Some(path) = env::var_os(CHILD) {
         let sqlite = at(Path::new(&path)).connect().await.unwrap();
         for number in 0_u64.. {
-            let name = "number";
             let new = entry(number.to_string());
-            assert!(put(&sqlite, &name, new, PutMode::Always).await);
+            assert!(put(&sqlite, "number", new, PutMode::Always).await);
             println!("{number}");
             std::io::stdout().flush().unwrap();
         }
