@@ -88,6 +88,7 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_MEMCACHED_CLIENT_KEY_FILE` | unset | That certificate's private key. |
 /// | `CACHE_MEMCACHED_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
 /// | `CACHE_MEMCACHED_SERVER_TIMEOUT` | `100ms` | How long one of several servers may take before its keys are misses. |
+/// | `CACHE_MEMCACHED_LARGE_VALUES` | `split` | Whether a value over a server's limit is put into several items (`split`) or not kept (`refuse`). |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a

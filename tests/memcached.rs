@@ -113,7 +113,20 @@ async fn a_small_item_limit_passes() {
     let Some(server) = Server::with().arguments(&SMALL_ITEMS).start() else {
         return;
     };
-    passes("items of 512 KiB", async || connect(&server).await).await;
+    passes("values split", async || connect(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn large_values_refused_passes() {
+    let Some(server) = Server::with().arguments(&SMALL_ITEMS).start() else {
+        return;
+    };
+    passes("large values refused", async || refusing(&server).await).await;
+}
+
+async fn refusing(server: &Server) -> Memcached {
+    let builder = Memcached::builder(server.server()).split_large_values(false);
+    builder.connect().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -617,7 +630,7 @@ async fn the_limit_is_the_servers_own() {
         let Some(server) = options.start() else {
             return;
         };
-        let memcached = connect(&server).await;
+        let memcached = refusing(&server).await;
         let limit = memcached.capabilities().max_value_len.unwrap();
         assert!(limit > item - 400 && limit < item, "{limit} of {item}");
         // The longest key that is stored as it is.
@@ -629,6 +642,122 @@ async fn the_limit_is_the_servers_own() {
             assert_eq!(read.is_some(), expected, "{len} of {item}");
         }
     }
+}
+
+/// Bytes of which no block is like another.
+fn long(len: usize, seed: u8) -> bytes::Bytes {
+    let bytes = (0..len).map(|at| (at / 251) as u8 ^ (at % 251) as u8 ^ seed);
+    bytes.collect::<Vec<_>>().into()
+}
+
+async fn read_bytes(memcached: &Memcached, name: &str) -> Option<bytes::Bytes> {
+    let entry = memcached.get(&key(name)).await.unwrap()?;
+    Some(entry.payload().clone())
+}
+
+#[tokio::test]
+async fn a_value_over_the_limit_is_split_and_reads_as_one() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    let limit = memcached.capabilities().max_value_len.unwrap();
+    assert!(limit > 15 << 20, "{limit}");
+    for len in [1_000_000, 1_048_240, 1_048_241, 1_048_560, 2_500_000, limit] {
+        let value = long(len, 3);
+        keep(&memcached, "long", value.clone()).await;
+        let read = read_bytes(&memcached, "long").await;
+        assert!(read == Some(value.clone()), "{len}");
+        assert!(memcached.contains(&key("long")).await.unwrap());
+        let many = memcached.get_many(&[key("long")]).await.unwrap();
+        assert!(many[0].as_ref().unwrap().payload() == &value, "{len}");
+        let leased = memcached.get_leased(&key("long")).await.unwrap();
+        assert!(leased.entry.unwrap().payload() == &value, "{len}");
+    }
+    assert!(server.stat("curr_items") > 16);
+    let error = memcached
+        .increment(&key("long"), 1, None)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongType, "{error}");
+    assert!(memcached.touch(&key("long"), None).await.unwrap());
+    let touched = memcached.get(&key("long")).await.unwrap().unwrap();
+    assert!(touched.expires_at().is_none() && touched.payload() == &long(limit, 3));
+    assert!(memcached.delete(&key("long")).await.unwrap());
+    assert!(read_bytes(&memcached, "long").await.is_none());
+}
+
+#[tokio::test]
+async fn a_split_value_with_a_part_missing_is_a_miss_and_can_be_loaded_anew() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    for (part, damage) in [(0, "md"), (1, "md"), (2, "ms"), (2, "md")] {
+        keep(&memcached, "long", long(2_500_000, 1)).await;
+        let head = format!("mg {} v\r\n", stored(&server, "long"));
+        let id: String = server.bytes(&head)[7..][2..18]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let part = format!("shop:{}#{id}.{part}", generation(&server));
+        let damaged = match damage {
+            "md" => server.say(&format!("md {part}\r\n")),
+            _ => server.say(&format!("ms {part} 3\r\nabc\r\n")),
+        };
+        assert_eq!(damaged, "HD\r\n");
+        assert!(read_bytes(&memcached, "long").await.is_none());
+        assert!(memcached.get_many(&[key("long")]).await.unwrap()[0].is_none());
+        let leased = memcached.get_leased(&key("long")).await.unwrap();
+        assert!(leased.entry.is_none());
+        let mode = PutMode::IfUnchanged(leased.lease);
+        assert!(
+            put(&memcached, "long", long(1_200_000, 2), mode)
+                .await
+                .unwrap()
+        );
+        assert!(read_bytes(&memcached, "long").await == Some(long(1_200_000, 2)));
+    }
+}
+
+#[tokio::test]
+async fn a_split_value_that_is_refused_leaves_no_parts() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    keep(&memcached, "long", "short").await;
+    let items = server.stat("curr_items");
+    let refused = put(&memcached, "long", long(2_500_000, 1), PutMode::IfAbsent);
+    assert!(!refused.await.unwrap());
+    assert_eq!(server.stat("curr_items"), items);
+    assert_eq!(read(&memcached, "long").await.as_deref(), Some("short"));
+}
+
+/// Whoever reads gets one of the values as a whole, or nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn split_values_that_are_put_at_the_same_time_do_not_mix() {
+    let Some((server, memcached)) = start().await else {
+        return;
+    };
+    let other = connect(&server).await;
+    let values = [long(1_500_000, 1), long(2_500_000, 2)];
+    let mut writers = tokio::task::JoinSet::new();
+    for (backend, value) in [memcached.clone(), other].into_iter().zip(values.clone()) {
+        writers.spawn(async move {
+            for _ in 0..20 {
+                keep(&backend, "long", value.clone()).await;
+            }
+        });
+    }
+    let mut found = 0;
+    while !writers.is_empty() {
+        if let Some(read) = read_bytes(&memcached, "long").await {
+            assert!(values.contains(&read), "{} bytes", read.len());
+            found += 1;
+        }
+        while let Some(done) = writers.try_join_next() {
+            done.unwrap();
+        }
+    }
+    assert!(found > 0);
 }
 
 /// Among the first thousand numbers, one whose key the server has.

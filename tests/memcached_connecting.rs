@@ -252,6 +252,7 @@ async fn what_answers_is_something_else() {
             "no memcached",
         ),
         ("", ErrorKind::Timeout, "CACHE_MEMCACHED_CONNECT_TIMEOUT"),
+        ("", ErrorKind::Timeout, "with SASL (-S)"),
     ] {
         let builder = Memcached::builder(answering(answer));
         fails(builder, kind, message).await;

@@ -972,6 +972,7 @@ fn the_settings_of_memcached_are_read() {
         ("CACHE_MEMCACHED_CLIENT_KEY_FILE", "/client.key"),
         ("CACHE_MEMCACHED_CONNECT_TIMEOUT", "2s"),
         ("CACHE_MEMCACHED_SERVER_TIMEOUT", "50ms"),
+        ("CACHE_MEMCACHED_LARGE_VALUES", "refuse"),
     ]);
     let settings = settings.unwrap();
     assert_eq!(settings.backend, BackendKind::Memcached);
@@ -985,6 +986,7 @@ fn the_settings_of_memcached_are_read() {
     assert_eq!(memcached.client_key_file.as_deref(), Some("/client.key"));
     assert_eq!(memcached.connect_timeout, Duration::from_secs(2));
     assert_eq!(memcached.server_timeout, Duration::from_millis(50));
+    assert!(!memcached.split_large_values);
 }
 
 #[test]

@@ -167,7 +167,7 @@ impl Namespace {
     }
 
     /// What every key of the namespace on the server begins with, entries of all generations and markers alike.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", feature = "memcached"))]
     pub(super) fn head(&self) -> &[u8] {
         &self.head
     }

@@ -10,6 +10,7 @@ mod errors;
 mod item_key;
 mod link;
 mod node;
+mod parts;
 mod protocol;
 mod reading;
 mod ring;
@@ -67,6 +68,8 @@ const NAME: &str = "memcached";
 /// | `namespace:GGGGGGGG:name` | An entry: 16 bytes of codec and times, then the payload. |
 /// | the same, for a counter | The bare digits, as `incr` leaves them. Other programs may read and `incr` it. |
 /// | the same, empty | A load that has begun, for a minute. |
+/// | the same, for a value over the server's limit | 26 bytes that say how long the whole is and where its parts are. |
+/// | `namespace:GGGGGGGG#…` | A part of such a value. |
 /// | `namespace:generation` | The eight letters `GGGGGGGG` that stand in the keys of all live entries; clearing replaces them. |
 ///
 /// A key with bytes that a line of text cannot have, spaces and everything beyond ASCII among them, goes over the wire in
@@ -76,6 +79,15 @@ const NAME: &str = "memcached";
 /// An item stays on the server for 30 seconds after its entry has ended, so that a load that began before can tell that
 /// nothing else has happened to the key. It is absent to every verb all the same.
 ///
+/// # Large values
+///
+/// An item takes at most what the server's option `-I` says, a mebibyte by default, which is asked for on connecting. A value
+/// over that is put into up to 16 items ([`split_large_values`](MemcachedBuilder::split_large_values)): the parts first, under
+/// a random number of 128 bits that every put has anew, then the head under the key, on the put's condition. Reading it
+/// takes a second round trip. All parts have to be there and as long as the head says, or it is a miss; parts of two values
+/// are never mixed. What is replaced or deleted leaves its parts to the server, which removes them when their TTL ends or
+/// it needs the room.
+///
 /// # Counters
 ///
 /// A counter is the server's own number, and `increment` its own command, in one round trip however many processes count.
@@ -84,6 +96,13 @@ const NAME: &str = "memcached";
 /// go up and down in the same one step. A sum beyond `i64` is an error, and is taken back at once, by subtraction, so that
 /// what others add meanwhile stays; for that moment they may see it. Other programs must not `decr` below zero, where the
 /// server stops.
+///
+/// # Who may ask
+///
+/// Servers that were started with `-Y` and a file of `user:password` lines want to be told who asks
+/// ([`username`](MemcachedBuilder::username), [`password`](MemcachedBuilder::password)). SASL (`-S`) is not supported: it
+/// belongs to the binary protocol, which memcached has deprecated, and which has none of the commands that a lease on an
+/// absent key is made of. Without TLS (`-Z`) the password and all values go over the network as they are.
 ///
 /// # What a verb costs
 ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Secret,
-    parse::{duration, flag},
+    parse::{Choice, duration, flag},
     table::{Form, Setting},
 };
 
@@ -44,6 +44,9 @@ pub struct MemcachedSettings {
     pub connect_timeout: Duration,
     /// How long one of several servers may take before its keys are misses (`CACHE_MEMCACHED_SERVER_TIMEOUT`).
     pub server_timeout: Duration,
+    /// Whether a value over the server's limit is put into several items, and not refused
+    /// (`CACHE_MEMCACHED_LARGE_VALUES`).
+    pub split_large_values: bool,
 }
 
 impl Default for MemcachedSettings {
@@ -58,6 +61,7 @@ impl Default for MemcachedSettings {
             client_key_file: None,
             connect_timeout: Duration::from_secs(5),
             server_timeout: Duration::from_millis(100),
+            split_large_values: true,
         }
     }
 }
@@ -71,6 +75,7 @@ const CLIENT_CERT_FILE: &str = "CACHE_MEMCACHED_CLIENT_CERT_FILE";
 const CLIENT_KEY_FILE: &str = "CACHE_MEMCACHED_CLIENT_KEY_FILE";
 const CONNECT_TIMEOUT: &str = "CACHE_MEMCACHED_CONNECT_TIMEOUT";
 const SERVER_TIMEOUT: &str = "CACHE_MEMCACHED_SERVER_TIMEOUT";
+const LARGE_VALUES: &str = "CACHE_MEMCACHED_LARGE_VALUES";
 
 impl MemcachedSettings {
     /// What is wrong with settings that are right one by one; `set` tells which of them are set at all.
@@ -101,7 +106,7 @@ impl MemcachedSettings {
 /// A file whose path counts to the letter.
 const FILE: &str = "the path of a PEM file";
 
-pub(super) static SETTINGS: [Setting; 9] = [
+pub(super) static SETTINGS: [Setting; 10] = [
     Setting {
         variable: SERVERS,
         expects: "host:port or the path of a Unix socket, several with commas between",
@@ -185,6 +190,16 @@ pub(super) static SETTINGS: [Setting; 9] = [
         form: Form::Word,
         read: |settings, text| {
             duration(text).map(|limit| settings.memcached.server_timeout = limit)
+        },
+    },
+    Setting {
+        variable: LARGE_VALUES,
+        expects: "split or refuse",
+        default: Some("split"),
+        form: Form::Word,
+        read: |settings, text| {
+            let choices = [Choice(true, "split", &[]), Choice(false, "refuse", &[])];
+            Choice::find(&choices, text).map(|on| settings.memcached.split_large_values = on)
         },
     },
 ];

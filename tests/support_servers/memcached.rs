@@ -213,6 +213,11 @@ impl Memcached {
 
     /// What it answers to lines of the text protocol, without TLS and without authentication.
     pub(crate) fn say(&self, lines: &str) -> String {
+        String::from_utf8_lossy(&self.bytes(lines)).into_owned()
+    }
+
+    /// The same, to the byte.
+    pub(crate) fn bytes(&self, lines: &str) -> Vec<u8> {
         match self.options.unix_socket {
             true => ask(UnixStream::connect(self.socket()).unwrap(), lines),
             false => ask(TcpStream::connect(self.address()).unwrap(), lines),
@@ -298,10 +303,10 @@ impl Drop for Memcached {
     }
 }
 
-fn ask(mut stream: impl Read + Write, lines: &str) -> String {
+fn ask(mut stream: impl Read + Write, lines: &str) -> Vec<u8> {
     let lines = format!("{lines}quit\r\n");
     stream.write_all(lines.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
     answer
 }

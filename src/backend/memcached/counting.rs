@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{
     errors,
     node::{Answers, Node, ROUNDS},
+    parts::whole,
     protocol::{Command, Condition, Status, Verb},
     stored::{Stored, counted, counter_ttl, digits, not_a_counter, overflow},
 };
@@ -77,18 +78,21 @@ impl Node {
             vec![Command::new(&item, Verb::Get)]
         });
         let answers = answers.await?;
-        let generation = answers.generation;
+        let (generation, live) = (answers.generation, answers.live.clone());
         let Some(found) = Stored::of(answers.only()?)? else {
             return Ok(false);
         };
         if found.count().is_some() {
             return Ok(false);
         }
-        if found.entry(generation, Timestamp::now())?.is_some() {
+        let cas = found.cas;
+        if let Some(found) = whole(found, &space, generation, &live).await?
+            && found.entry(generation, Timestamp::now())?.is_some()
+        {
             return Err(not_a_counter());
         }
         let begin = Verb::Set {
-            condition: Condition::Cas(found.cas),
+            condition: Condition::Cas(cas),
             value: digits(delta),
             mark: 0,
             ttl,

@@ -134,7 +134,10 @@ pub(super) fn slow_to_connect(tls: bool) -> Error {
             "no connection within CACHE_MEMCACHED_CONNECT_TIMEOUT; a port without TLS is silent too when it is \
              greeted with TLS, and needs CACHE_MEMCACHED_TLS=false"
         }
-        false => "no connection within CACHE_MEMCACHED_CONNECT_TIMEOUT",
+        false => {
+            "no connection within CACHE_MEMCACHED_CONNECT_TIMEOUT; a server with SASL (-S) is silent too, because it \
+             speaks the binary protocol alone, which larder does not: start it with -Y in place of -S"
+        }
     };
     Error::new(ErrorKind::Timeout, message)
 }

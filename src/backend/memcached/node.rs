@@ -17,6 +17,7 @@ use super::{
     errors,
     item_key::ItemKey,
     link::{Link, Live},
+    parts::PARTS,
     protocol::{Command, Condition, Reply, Status, Verb},
     space::{Space, Spaces},
     stored::Stored,
@@ -44,6 +45,8 @@ pub(super) struct Node {
     pub(super) spaces: Spaces,
     /// How long others wait for it before they do without.
     patience: Duration,
+    /// Whether what is too long for one item is put into several.
+    splits: bool,
     is_away: AtomicBool,
 }
 
@@ -64,11 +67,12 @@ impl Answers {
 }
 
 impl Node {
-    pub(super) fn new(link: Link, patience: Duration) -> Self {
+    pub(super) fn new(link: Link, patience: Duration, splits: bool) -> Self {
         Self {
             link,
             spaces: Spaces::default(),
             patience,
+            splits,
             is_away: AtomicBool::new(false),
         }
     }
@@ -77,6 +81,14 @@ impl Node {
     pub(super) fn longest(&self) -> usize {
         let item = self.link.item_size().unwrap_or(ITEM_SIZE);
         item.saturating_sub(ITEM_OVERHEAD)
+    }
+
+    /// The longest entry, in however many items.
+    pub(super) fn longest_entry(&self) -> usize {
+        match self.splits {
+            true => self.longest() * PARTS,
+            false => self.longest(),
+        }
     }
 
     /// Asks by the commands that `make` makes for a generation, as often as it takes to be told that this is still the

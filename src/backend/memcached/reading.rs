@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::{
     errors,
+    link::Live,
     node::{Node, STEP},
+    parts::whole,
     protocol::{Command, Condition, Status, Verb},
     space::Space,
     stored::{LOADING, Stored, is_live},
@@ -24,14 +26,29 @@ impl Node {
             vec![Command::new(&item, Verb::Get)]
         });
         let answers = answers.await?;
-        let generation = answers.generation;
-        match Stored::of(answers.only()?)? {
-            Some(stored) => stored.entry(generation, Timestamp::now()),
+        let (generation, live) = (answers.generation, answers.live.clone());
+        let Some(found) = Stored::of(answers.only()?)? else {
+            return Ok(None);
+        };
+        match whole(found, &space, generation, &live).await? {
+            Some(found) => found.entry(generation, Timestamp::now()),
             None => Ok(None),
         }
     }
 
-    /// Several keys of one namespace. What is damaged is absent, so that it does not keep the others from their callers.
+    /// The entry of what was found; `None` where it is damaged, so that it does not keep others from their callers.
+    async fn entry(
+        found: Stored,
+        space: &Space,
+        generation: Generation,
+        live: &Live,
+    ) -> Result<Option<Entry>> {
+        let found = whole(found, space, generation, live).await?;
+        let entry = found.map(|found| found.entry(generation, Timestamp::now()));
+        Ok(entry.and_then(Result::ok).flatten())
+    }
+
+    /// Several keys of one namespace. What is damaged is absent.
     pub(super) async fn get_many(
         &self,
         space: &Arc<Space>,
@@ -46,13 +63,13 @@ impl Node {
                 items.map(|item| Command::new(&item, Verb::Get)).collect()
             });
             let answers = answers.await?;
-            let now = Timestamp::now();
             for reply in answers.replies {
-                let entry = match Stored::of(reply)? {
-                    Some(stored) => stored.entry(answers.generation, now).ok().flatten(),
+                entries.push(match Stored::of(reply)? {
+                    Some(found) => {
+                        Self::entry(found, space, answers.generation, &answers.live).await?
+                    }
                     None => None,
-                };
-                entries.push(entry);
+                });
             }
         }
         Ok(entries)
@@ -78,23 +95,23 @@ impl Node {
                     .collect()
             });
             let answers = answers.await?;
-            let (generation, now) = (answers.generation, Timestamp::now());
+            let generation = answers.generation;
             for (key, reply) in keys.iter().zip(answers.replies) {
                 // A server without room for an empty item promises nothing.
                 let stored = match reply.status {
                     Status::NoRoom => None,
                     _ => Stored::of(reply)?,
                 };
-                let entry = match &stored {
-                    Some(stored) => stored.entry(generation, now).ok().flatten(),
-                    None => None,
-                };
-                let cas = match &stored {
-                    Some(stored) if entry.is_some() || stored.is_steady() => Some(stored.cas),
-                    // It could be gone before the load ends.
-                    Some(ended) => self.begin_load(space, generation, key, ended.cas).await?,
-                    None => None,
-                };
+                let (mut entry, mut cas) = (None, None);
+                if let Some(found) = stored {
+                    cas = Some(found.cas);
+                    let (is_steady, ended) = (found.is_steady(), found.cas);
+                    entry = Self::entry(found, space, generation, &answers.live).await?;
+                    if entry.is_none() && !is_steady {
+                        // It could be gone before the load ends.
+                        cas = self.begin_load(space, generation, key, ended).await?;
+                    }
+                }
                 leased.push(Leased {
                     entry,
                     lease: lease(generation, cas),

@@ -52,6 +52,15 @@ impl Space {
         ItemKey::new(self.namespace.stored_key(generation, key))
     }
 
+    /// The key of a part of a value in this generation. What follows the generation in any other key is another byte.
+    pub(super) fn part(&self, generation: Generation, name: &str) -> ItemKey {
+        let mut key = self.namespace.head().to_vec();
+        key.extend_from_slice(generation.as_bytes());
+        key.push(b'#');
+        key.extend_from_slice(name.as_bytes());
+        ItemKey::new(key)
+    }
+
     /// The right to give the namespace another generation.
     pub(super) async fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().await

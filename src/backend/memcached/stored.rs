@@ -86,6 +86,11 @@ impl Stored {
     pub(super) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+
+    /// The same item with these bytes as its value.
+    pub(super) fn with_bytes(self, bytes: Bytes) -> Self {
+        Self { bytes, ..self }
+    }
 }
 
 /// The number that these digits are. A server counts without a sign and up to 2^64, so what is negative is written as

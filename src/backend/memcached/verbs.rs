@@ -213,7 +213,7 @@ impl Backend for Memcached {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let longest = self.0.nodes.iter().map(|node| node.longest()).min();
+        let longest = self.0.nodes.iter().map(|node| node.longest_entry()).min();
         Capabilities {
             stores: true,
             counters: true,

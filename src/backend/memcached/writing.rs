@@ -8,6 +8,7 @@ use super::{
     errors,
     item_key::ItemKey,
     node::{Node, ROUNDS, STEP},
+    parts::{Split, whole},
     protocol::{Command, Condition, Reply, Status, Verb},
     reading::leased_cas,
     space::Space,
@@ -22,7 +23,9 @@ struct Put<'a> {
     /// Its place among those that are put together.
     place: usize,
     key: &'a Key,
+    /// What is put under the key: the whole, or the head of what is split.
     value: Bytes,
+    split: Option<Split>,
     mark: u32,
     ttl: i32,
     next: Next,
@@ -48,7 +51,25 @@ enum Next {
 }
 
 impl Put<'_> {
-    fn commands(&self, item: &ItemKey, generation: Generation) -> Vec<Command> {
+    fn commands(&self, space: &Space, generation: Generation) -> Vec<Command> {
+        let item = &space.item(generation, self.key.as_key_ref());
+        let own = self.own_commands(item, generation);
+        match &self.split {
+            // What has ended is not put anywhere.
+            Some(split) if self.puts(&own) && self.ttl >= 0 => {
+                let mut commands = split.put(space, generation, self.ttl);
+                commands.extend(own);
+                commands
+            }
+            _ => own,
+        }
+    }
+
+    fn puts(&self, own: &[Command]) -> bool {
+        own.iter().any(|it| matches!(it.verb, Verb::Set { .. }))
+    }
+
+    fn own_commands(&self, item: &ItemKey, generation: Generation) -> Vec<Command> {
         let set = |condition| {
             Command::new(
                 item,
@@ -74,7 +95,18 @@ impl Put<'_> {
     }
 
     /// What the answers to its commands mean: whether it is kept, or what comes next.
-    fn judge(&self, generation: Generation, replies: &[Reply], now: Timestamp) -> Result<Judged> {
+    fn judge(
+        &self,
+        generation: Generation,
+        replies: &[Reply],
+        own: usize,
+        now: Timestamp,
+    ) -> Result<Judged> {
+        let (parts, replies) = replies.split_at(replies.len() - own);
+        if parts.iter().any(|part| part.status != Status::Done) {
+            // Without all its parts the head is worth nothing.
+            return Ok(Judged::Full(Some(Next::Remove)));
+        }
         let Some(reply) = replies.first() else {
             // Nothing was asked, because its lease is of another generation.
             return Ok(Judged::Kept(false));
@@ -139,9 +171,18 @@ impl Node {
         kept: &mut [bool],
     ) -> Result<()> {
         let places = entries.iter().enumerate();
-        let mut open: Vec<_> = places
+        let open = places
             .filter_map(|(place, (key, entry, mode))| self.plan(place, key, entry, *mode))
             .collect();
+        self.carry_out(space, open, kept).await
+    }
+
+    async fn carry_out(
+        &self,
+        space: &Arc<Space>,
+        mut open: Vec<Put<'_>>,
+        kept: &mut [bool],
+    ) -> Result<()> {
         let mut full: Option<Error> = None;
         for _ in 0..ROUNDS {
             if open.is_empty() {
@@ -152,22 +193,24 @@ impl Node {
                 };
             }
             let answers = self.ask(space, |generation| {
-                let commands = open.iter().map(|put| {
-                    let item = space.item(generation, put.key.as_key_ref());
-                    put.commands(&item, generation)
-                });
+                let commands = open.iter().map(|put| put.commands(space, generation));
                 commands.flatten().collect()
             });
             let answers = answers.await?;
             let (generation, now) = (answers.generation, Timestamp::now());
             let mut replies = &answers.replies[..];
-            let mut again = Vec::new();
+            let (mut again, mut orphans) = (Vec::new(), Vec::new());
             for mut put in open {
-                let item = space.marker();
-                let (its, others) = replies.split_at(put.commands(item, generation).len());
+                let own = put.own_commands(space.marker(), generation).len();
+                let (its, others) = replies.split_at(put.commands(space, generation).len());
                 replies = others;
-                match put.judge(generation, its, now)? {
-                    Judged::Kept(is_kept) => kept[put.place] = is_kept,
+                match put.judge(generation, its, own, now)? {
+                    Judged::Kept(is_kept) => {
+                        kept[put.place] = is_kept;
+                        if let (false, Some(split)) = (is_kept, &put.split) {
+                            orphans.extend(split.remove(space, generation));
+                        }
+                    }
                     Judged::Next(next) => {
                         put.next = next;
                         again.push(put);
@@ -180,6 +223,9 @@ impl Node {
                         }
                     }
                 }
+            }
+            if !orphans.is_empty() {
+                answers.live.ask(&orphans, Some(space)).await?;
             }
             open = again;
         }
@@ -194,7 +240,8 @@ impl Node {
         entry: &Entry,
         mode: PutMode,
     ) -> Option<Put<'a>> {
-        let fits = entry.head_len() + entry.payload().len() <= self.longest();
+        let len = entry.head_len() + entry.payload().len();
+        let fits = len <= self.longest_entry();
         let next = match mode {
             PutMode::Always if !fits => Next::Remove,
             _ if !fits => return None,
@@ -203,18 +250,27 @@ impl Node {
             PutMode::IfVersion(version) => Next::Check(version),
             PutMode::IfUnchanged(lease) => Next::Load(lease),
         };
+        Some(self.put_of(place, key, entry, next))
+    }
+
+    fn put_of<'a>(&self, place: usize, key: &'a Key, entry: &Entry, next: Next) -> Put<'a> {
         let value = match next {
             Next::Remove => Bytes::new(),
             _ => entry.to_bytes(),
         };
-        Some(Put {
+        let split = match value.len() <= self.longest() {
+            true => None,
+            false => Split::new(value.clone(), self.longest()),
+        };
+        Put {
             place,
             key,
-            value,
+            value: split.as_ref().map_or(value, Split::head),
+            split,
             mark: mark(entry),
             ttl: entry_ttl(entry, Timestamp::now()),
             next,
-        })
+        }
     }
 
     pub(super) async fn touch(&self, key: &Key, ttl: Option<Duration>) -> Result<bool> {
@@ -226,27 +282,30 @@ impl Node {
                 vec![Command::new(&item, Verb::Get)]
             });
             let answers = answers.await?;
-            let (generation, now) = (answers.generation, Timestamp::now());
+            let (generation, live) = (answers.generation, answers.live.clone());
             let Some(stored) = Stored::of(answers.only()?)? else {
                 return Ok(false);
             };
+            let Some(stored) = whole(stored, &space, generation, &live).await? else {
+                return Ok(false);
+            };
+            let now = Timestamp::now();
             let Some(entry) = stored.entry(generation, now)? else {
                 return Ok(false);
             };
-            let verb = match stored.count() {
-                Some(_) => Verb::TouchNumber {
-                    cas: stored.cas,
-                    ttl: counter_ttl(ttl, now),
-                },
-                None => {
-                    let entry = entry.with_expires_at(expires_at);
-                    Verb::Set {
-                        condition: Condition::Cas(stored.cas),
-                        value: entry.to_bytes(),
-                        mark: mark(&entry),
-                        ttl: entry_ttl(&entry, now),
-                    }
+            if stored.count().is_none() {
+                let entry = entry.with_expires_at(expires_at);
+                let put = self.put_of(0, key, &entry, Next::Exchange(stored.cas));
+                let mut kept = [false];
+                self.carry_out(&space, vec![put], &mut kept).await?;
+                if kept[0] {
+                    return Ok(true);
                 }
+                continue;
+            }
+            let verb = Verb::TouchNumber {
+                cas: stored.cas,
+                ttl: counter_ttl(ttl, now),
             };
             // In another generation nothing has this cas.
             let answers = self.ask(&space, |generation| {

@@ -16,6 +16,7 @@ fn client(settings: &MemcachedSettings) -> MemcachedBuilder {
     let mut builder = Memcached::builder(&settings.servers)
         .tls(settings.tls)
         .server_timeout(settings.server_timeout)
+        .split_large_values(settings.split_large_values)
         .connect_timeout(settings.connect_timeout);
     if let Some(name) = &settings.username {
         builder = builder.username(name);
