@@ -3,7 +3,16 @@
 #[cfg(feature = "aerospike")]
 mod aerospike;
 mod arc;
-#[cfg(feature = "_server")]
+// All backends on servers but memcached, whose own cas tells one state of an item from another.
+#[cfg(any(
+    feature = "aerospike",
+    feature = "dynamodb",
+    feature = "mongodb",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
 mod frame;
 #[cfg(feature = "_server")]
 mod generation;
