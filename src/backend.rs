@@ -1,8 +1,12 @@
 //! Backends: where entries are kept. One trait, bytes in and bytes out.
 
+#[cfg(any(feature = "aerospike", feature = "mongodb"))]
+mod absence;
 #[cfg(feature = "aerospike")]
 mod aerospike;
 mod arc;
+#[cfg(any(feature = "aerospike", feature = "mongodb"))]
+mod calls;
 // All backends on servers but memcached, whose own cas tells one state of an item from another.
 #[cfg(any(
     feature = "aerospike",
@@ -23,6 +27,8 @@ mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
 mod memory_policy;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod null;
 #[cfg(feature = "redis")]
 mod redis;
@@ -44,6 +50,8 @@ pub use memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;
+#[cfg(feature = "mongodb")]
+pub use mongodb::{MongoDb, MongoDbBuilder};
 pub use null::Null;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};

@@ -10,6 +10,7 @@
 //! [`Redis`]: https://docs.rs/larder/latest/larder/struct.Redis.html
 //! [`Aerospike`]: https://docs.rs/larder/latest/larder/struct.Aerospike.html
 //! [`Memcached`]: https://docs.rs/larder/latest/larder/struct.Memcached.html
+//! [`MongoDb`]: https://docs.rs/larder/latest/larder/struct.MongoDb.html
 //! [`Backend`]: crate::Backend
 //! [config/cache.toml]: crate::Settings
 //! [quickstart]: https://docs.rs/crate/larder/latest/source/examples/quickstart.rs
@@ -75,7 +76,7 @@ pub use self::{
     },
     key::{Key, KeyRef, KeySpace},
     settings::{
-        AerospikeSettings, BackendKind, ConnectMode, MemcachedSettings, RedisSettings, Secret,
+        AerospikeSettings, BackendKind, ConnectMode, MemcachedSettings, MongoDbSettings, RedisSettings, Secret,
         Settings,
     },
 };
@@ -88,6 +89,8 @@ pub use backend::{Aerospike, AerospikeBuilder};
 pub use backend::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use backend::{Memory, MemoryBuilder};
+#[cfg(feature = "mongodb")]
+pub use backend::{MongoDb, MongoDbBuilder};
 #[cfg(feature = "redis")]
 pub use backend::{Redis, RedisBuilder};
 

@@ -5,6 +5,7 @@ mod backend_kind;
 mod connect_mode;
 mod layers;
 mod memcached;
+mod mongodb;
 mod nearest;
 mod parse;
 mod read;
@@ -20,6 +21,7 @@ pub use aerospike::AerospikeSettings;
 pub use backend_kind::BackendKind;
 pub use connect_mode::ConnectMode;
 pub use memcached::MemcachedSettings;
+pub use mongodb::MongoDbSettings;
 pub use redis::RedisSettings;
 pub use secret::Secret;
 
@@ -33,7 +35,7 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | Variable | Default | Meaning |
 /// |---|---|---|
 /// | `CACHE_CONFIG` | unset | The TOML file to read before the environment; not a key of that file. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `mongodb` or `null`, or an alias of theirs, see [`BackendKind`]. |
 /// | `CACHE_DEFAULT_TIMEOUT` | `300` | Seconds that an entry lives when nothing else says so; `0` for never ending. |
 /// | `CACHE_KEY_PREFIX` | `larder` | The namespace of every key. |
 /// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
@@ -89,11 +91,20 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_MEMCACHED_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
 /// | `CACHE_MEMCACHED_SERVER_TIMEOUT` | `100ms` | How long one of several servers may take before its keys are misses. |
 /// | `CACHE_MEMCACHED_LARGE_VALUES` | `split` | Whether a value over a server's limit is put into several items (`split`) or not kept (`refuse`). |
+/// | `CACHE_MONGODB_URL` | unset | Where `mongodb` is: `mongodb://user:password@host:27017`, `mongodb+srv://host`; secret. |
+/// | `CACHE_MONGODB_DATABASE` | unset | The database; unset, the one in the URL, else `larder`. |
+/// | `CACHE_MONGODB_COLLECTION` | `cache` | The collection. |
+/// | `CACHE_MONGODB_USERNAME` | unset | The user to log in as, in place of the one in the URL. |
+/// | `CACHE_MONGODB_PASSWORD` | unset | The user's password, a secret. |
+/// | `CACHE_MONGODB_CA_FILE` | unset | The certificates of the authorities to trust; unset, those that Mozilla trusts. |
+/// | `CACHE_MONGODB_CLIENT_CERT_KEY_FILE` | unset | The certificate that the client shows, with its private key. |
+/// | `CACHE_MONGODB_POOL_SIZE` | unset | The most connections to one server; unset, as the URL says, else 32. |
+/// | `CACHE_MONGODB_CONNECT_TIMEOUT` | `2s` | The time to make a connection: a whole number with `ms` or `s`. |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
 /// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*`, `CACHE_REDIS_*`,
-/// `CACHE_AEROSPIKE_*` and `CACHE_MEMCACHED_*` variables, an unknown name is an error.
+/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*` and `CACHE_MONGODB_*` variables, an unknown name is an error.
 ///
 /// # Examples
 ///
@@ -117,11 +128,11 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// ```
 /// use larder::{ErrorKind, Settings};
 ///
-/// let error = Settings::from_pairs([("CACHE_TYPE", "mongodb"), ("CACHE_DEFAULT_TIMEOUT", "5m")]).unwrap_err();
+/// let error = Settings::from_pairs([("CACHE_TYPE", "dynamodb"), ("CACHE_DEFAULT_TIMEOUT", "5m")]).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Settings);
 /// assert_eq!(
 ///     error.to_string(),
-///     "CACHE_TYPE=mongodb needs the feature \"mongodb\", which this version of larder does not have yet \
+///     "CACHE_TYPE=dynamodb needs the feature \"dynamodb\", which this version of larder does not have yet \
 ///      (set in the pairs given)\n\
 ///      CACHE_DEFAULT_TIMEOUT must be whole seconds, 0 for never; it is \"5m\" (set in the pairs given)",
 /// );
@@ -167,6 +178,8 @@ pub struct Settings {
     pub aerospike: AerospikeSettings,
     /// How to get to memcached servers (`CACHE_MEMCACHED_*`).
     pub memcached: MemcachedSettings,
+    /// Where the MongoDB servers are, and how to talk to them (`CACHE_MONGODB_*`).
+    pub mongodb: MongoDbSettings,
 }
 
 impl Settings {
@@ -273,6 +286,7 @@ impl Default for Settings {
             redis: RedisSettings::default(),
             aerospike: AerospikeSettings::default(),
             memcached: MemcachedSettings::default(),
+            mongodb: MongoDbSettings::default(),
         }
     }
 }

@@ -6,6 +6,8 @@ mod aerospike;
 mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 #[cfg(feature = "redis")]
 mod redis;
 
@@ -107,6 +109,8 @@ async fn backend(settings: &Settings) -> Result<CacheBuilder> {
         BackendKind::Aerospike => aerospike::builder(settings).await,
         #[cfg(feature = "memcached")]
         BackendKind::Memcached => memcached::builder(settings).await,
+        #[cfg(feature = "mongodb")]
+        BackendKind::MongoDb => mongodb::builder(settings).await,
         #[allow(unreachable_patterns, reason = "with every feature there is none left")]
         other => Err(off_in_this_build(other)),
     }

@@ -19,6 +19,8 @@ pub enum BackendKind {
     /// `memcached`: on memcached servers, under the feature `memcached`. Aliases: `memcache`, `MemcachedCache`,
     /// `SASLMemcachedCache`, `pylibmc`, `pymemcache`, `bmemcached`.
     Memcached,
+    /// `mongodb`: in a MongoDB collection, under the feature `mongodb`. Aliases: `mongo`, `MongoDbCache`.
+    MongoDb,
     /// `null`: nowhere, every read is a miss. Aliases: `none`, `off`, `disabled`, `NullCache`.
     Null,
 }
@@ -52,6 +54,7 @@ impl BackendKind {
             Self::Redis => "redis",
             Self::Aerospike => "aerospike",
             Self::Memcached => "memcached",
+            Self::MongoDb => "mongodb",
             Self::Null => "null",
         }
     }
@@ -63,6 +66,7 @@ impl BackendKind {
             Self::Redis => cfg!(feature = "redis"),
             Self::Aerospike => cfg!(feature = "aerospike"),
             Self::Memcached => cfg!(feature = "memcached"),
+            Self::MongoDb => cfg!(feature = "mongodb"),
             Self::Null => true,
         }
     }
@@ -95,13 +99,17 @@ impl BackendKind {
             Choice(Self::Aerospike, Self::Aerospike.name(), &["aerospikecache"]),
             Choice(Self::Memcached, Self::Memcached.name(), MEMCACHED),
             Choice(
+                Self::MongoDb,
+                Self::MongoDb.name(),
+                &["mongo", "mongodbcache"],
+            ),
+            Choice(
                 Self::Null,
                 Self::Null.name(),
                 &["nullcache", "none", "off", "disabled"],
             ),
         ];
         match fold(name).as_str() {
-            "mongodb" | "mongo" | "mongodbcache" => Err(Refusal::not_in_this_version("mongodb")),
             "dynamodb" | "dynamodbcache" => Err(Refusal::not_in_this_version("dynamodb")),
             "sqlite" | "sqlite3" => Err(Refusal::not_in_this_version("sqlite")),
             "postgres" | "postgresql" => Err(Refusal::not_in_this_version("postgres")),

@@ -1,7 +1,7 @@
 //! Every setting there is, in the order of the documentation.
 
 use super::{
-    BackendKind, ConnectMode, Secret, Settings, aerospike, memcached,
+    BackendKind, ConnectMode, Secret, Settings, aerospike, memcached, mongodb,
     nearest::nearest,
     parse::{
         Refusal, at_least_one, bytes, codec, duration, flag, memory_policy, seconds,
@@ -22,6 +22,7 @@ pub(super) const SECTIONS: &[&str] = &[
     "CACHE_REDIS_",
     "CACHE_AEROSPIKE_",
     "CACHE_MEMCACHED_",
+    "CACHE_MONGODB_",
 ];
 
 /// The shortest `CACHE_HASH_KEY`: 128 bits, out of reach of guessing.
@@ -70,6 +71,7 @@ static TABLES: &[&[Setting]] = &[
     &redis::SETTINGS,
     &aerospike::SETTINGS,
     &memcached::SETTINGS,
+    &mongodb::SETTINGS,
 ];
 
 /// The variable that was surely meant by a name that is another program's, or else the nearest, and how many edits away
@@ -85,7 +87,7 @@ pub(super) fn meant(name: &str) -> Option<(&'static str, usize)> {
 static SETTINGS: [Setting; 16] = [
     Setting {
         variable: "CACHE_TYPE",
-        expects: "memory, redis, aerospike, memcached or null",
+        expects: "memory, redis, aerospike, memcached, mongodb or null",
         default: Some("memory"),
         form: Form::Word,
         read: |settings, text| {
@@ -305,6 +307,7 @@ mod tests {
         settings.key_prefix.clear();
         settings.aerospike.namespace.clear();
         settings.memcached.servers.clear();
+        settings.mongodb.collection.clear();
         for setting in all() {
             let Some(default) = setting.default else {
                 continue;

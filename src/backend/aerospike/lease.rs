@@ -1,13 +1,10 @@
 //! What is noted of a key when a load begins.
 
-use std::{sync::LazyLock, time::Duration};
-
 use aerospike::{RecordExistsAction, expressions::Expression};
-use tokio::time::Instant;
 
 use super::{
-    super::generation::Generation,
-    record::{Found, TRACE, is_count, is_version},
+    super::{absence, generation::Generation},
+    record::{Found, is_count, is_version},
 };
 use crate::Lease;
 
@@ -17,20 +14,12 @@ const COUNTER: u64 = 2;
 const ABSENT: u64 = 3;
 const KIND_BITS: u32 = 2;
 
-/// The time of a lease on an absent key is counted in steps so long that two leases which follow each other are equal.
-const STEP: Duration = Duration::from_secs(25);
-
-/// From so many steps on a lease on an absent key is too old: it was given at most twice a step ago before that, so no
-/// trace of a deletion since then is gone.
-const TOO_OLD: u64 = 2;
-const _: () = assert!(STEP.as_secs() * TOO_OLD < TRACE.as_secs());
-
 /// A lease on what was found.
 pub(super) fn give(generation: Generation, found: Option<&Found>) -> Lease {
     let (version, invalidation) = match found {
         Some(Found::Counter(value)) => (value.cast_unsigned(), COUNTER),
         Some(blob) => (blob.version().unwrap_or_default(), ENTRY),
-        None => (0, step() << KIND_BITS | ABSENT),
+        None => (0, absence::now() << KIND_BITS | ABSENT),
     };
     Lease {
         generation: generation.as_u64(),
@@ -60,38 +49,20 @@ pub(super) fn condition(
             RecordExistsAction::ReplaceOnly,
             Some(is_count(lease.version.cast_signed())),
         )),
-        ABSENT if step().saturating_sub(given) < TOO_OLD => {
-            Some((RecordExistsAction::CreateOnly, None))
-        }
+        ABSENT if absence::is_recent(given) => Some((RecordExistsAction::CreateOnly, None)),
         _ => None,
     }
 }
 
-/// Steps of the monotonic clock: what the wall clock does changes no lease.
-fn step() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_secs() / STEP.as_secs()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_on_an_absent_key_ends_before_the_trace_of_a_deletion() {
-        let generation = Generation::random();
-        let lease = give(generation, None);
-        tokio::time::advance(STEP).await;
-        assert!(condition(lease, generation).is_some());
-        tokio::time::advance(STEP).await;
-        assert!(condition(lease, generation).is_none());
-    }
+    use super::{super::super::absence::TRACE, *};
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_on_an_entry_does_not_grow_old() {
         let generation = Generation::random();
         let lease = give(generation, Some(&Found::Counter(0)));
-        tokio::time::advance(100 * STEP).await;
+        tokio::time::advance(100 * TRACE).await;
         assert!(condition(lease, generation).is_some());
     }
 

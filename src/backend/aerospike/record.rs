@@ -13,7 +13,10 @@ use aerospike::{
 };
 use bytes::Bytes;
 
-use super::super::frame::{self, VERSION_LEN};
+use super::super::{
+    absence::TRACE,
+    frame::{self, VERSION_LEN},
+};
 use crate::{Entry, Error, ErrorKind, Result, Timestamp};
 
 /// The name of the one bin.
@@ -21,10 +24,6 @@ pub(super) const BIN: &str = "v";
 
 /// The name of the answer to [`was_live`].
 const WAS_LIVE: &str = "live";
-
-/// How long what was deleted leaves a trace, and the least that the server keeps an entry for: who began to load within
-/// that time finds out that somebody has put or deleted the key meanwhile.
-pub(super) const TRACE: Duration = Duration::from_secs(60);
 
 /// The longest TTL that the server takes: ten years.
 const LONGEST: u64 = 315_360_000;

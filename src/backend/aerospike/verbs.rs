@@ -8,7 +8,10 @@ use aerospike::{
 use async_trait::async_trait;
 
 use super::{
-    super::{Backend, Capabilities, Leased, Peek, PutMode, Usage, frame, generation::Generation},
+    super::{
+        Backend, Capabilities, Leased, Peek, PutMode, Usage, absence::TRACE, frame,
+        generation::Generation,
+    },
     Aerospike,
     connection::Connection,
     error::{Failure, is_too_large},
@@ -16,7 +19,7 @@ use super::{
     many::Answer,
     markers::{ATTEMPTS, changed_at_every_attempt},
     policies::{self, Write},
-    record::{self, Found, TRACE},
+    record::{self, Found},
 };
 use crate::{Entry, Error, ErrorKind, Key, KeyRef, Result, Timestamp};
 
