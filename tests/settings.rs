@@ -212,7 +212,6 @@ fn null_has_the_names_that_other_caches_give_it() {
 #[test]
 fn a_backend_that_this_version_lacks_names_its_feature() {
     for (feature, names) in [
-        ("mongodb", "mongodb"),
         ("dynamodb", "DynamoDB"),
         ("sqlite", "sqlite"),
         ("postgres", "postgres postgresql"),
@@ -258,6 +257,12 @@ fn servers_are_named_as_elsewhere() {
             "aerospike",
             cfg!(feature = "aerospike"),
             aerospike,
+        ),
+        (
+            BackendKind::MongoDb,
+            "mongodb",
+            cfg!(feature = "mongodb"),
+            "mongodb mongo MongoDBCache cachelib.mongodb.MongoDbCache",
         ),
     ] {
         for name in names.split(' ') {
@@ -380,11 +385,11 @@ fn several_redis_servers_contradict_one_and_each_other() {
 fn an_unknown_backend_lists_the_names_and_the_nearest() {
     assert_eq!(
         refusal([("CACHE_TYPE", "memroy")]),
-        "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
     );
     assert_eq!(
         refusal([("CACHE_TYPE", "myapp.RedisCache")]),
-        "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"myapp.RedisCache\" (set in the pairs given)",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb or null; it is \"myapp.RedisCache\" (set in the pairs given)",
     );
 }
 
@@ -747,7 +752,7 @@ fn each_mistake_names_its_own_source() {
         jail.set_env("CACHE_TTL_MAX", "400");
         assert_eq!(
             Settings::load().unwrap_err().to_string(),
-            "CACHE_TYPE must be memory, redis, aerospike, memcached or null; it is \"nul\" (set in the environment); did you mean null?\n\
+            "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb or null; it is \"nul\" (set in the environment); did you mean null?\n\
              CACHE_TTL_MIN is 500 s (set in shop.toml), longer than CACHE_TTL_MAX, 400 s (set in the environment)",
         );
         Ok(())
@@ -1093,4 +1098,49 @@ fn wrong_settings_of_aerospike_are_named() {
     for (name, _) in wrong {
         assert!(message.contains(name), "{name}: {message}");
     }
+}
+
+#[test]
+fn the_settings_of_mongodb_are_read() {
+    let settings = Settings::from_pairs([
+        ("CACHE_MONGODB_URL", "mongodb://me:s3cret@one,two/?tls=true"),
+        ("CACHE_MONGODB_DATABASE", "shop"),
+        ("CACHE_MONGODB_COLLECTION", "pages"),
+        ("CACHE_MONGODB_USERNAME", "me"),
+        ("CACHE_MONGODB_PASSWORD", "007"),
+        ("CACHE_MONGODB_CA_FILE", "/ca.pem"),
+        ("CACHE_MONGODB_CLIENT_CERT_KEY_FILE", "/client.pem"),
+        ("CACHE_MONGODB_POOL_SIZE", "8"),
+        ("CACHE_MONGODB_CONNECT_TIMEOUT", "500ms"),
+    ]);
+    let mongodb = settings.unwrap().mongodb;
+    let url = mongodb.url.as_ref().map(Secret::expose);
+    assert_eq!(url, Some("mongodb://me:s3cret@one,two/?tls=true"));
+    assert_eq!(mongodb.database.as_deref(), Some("shop"));
+    assert_eq!(mongodb.collection, "pages");
+    assert_eq!(mongodb.username.as_deref(), Some("me"));
+    assert_eq!(mongodb.password.as_ref().map(Secret::expose), Some("007"));
+    assert_eq!(mongodb.ca_file.as_deref(), Some("/ca.pem"));
+    let pair = mongodb.client_cert_key_file.as_deref();
+    assert_eq!(pair, Some("/client.pem"));
+    assert_eq!(mongodb.pool_size, Some(8));
+    assert_eq!(mongodb.connect_timeout, Duration::from_millis(500));
+    let shown = format!("{mongodb:?}");
+    assert!(!shown.contains("007") && !shown.contains("s3cret"));
+}
+
+#[test]
+fn wrong_settings_of_mongodb_are_named() {
+    let wrong = [
+        ("CACHE_MONGODB_URL", "redis://s3cret"),
+        ("CACHE_MONGODB_POOL_SIZE", "1"),
+        ("CACHE_MONGODB_CONNECT_TIMEOUT", "2"),
+        ("CACHE_MONGODB_HOST", "one"),
+    ];
+    let message = refusal(wrong);
+    assert_eq!(message.lines().count(), wrong.len(), "{message}");
+    for (name, _) in wrong {
+        assert!(message.contains(name), "{name}: {message}");
+    }
+    assert!(!message.contains("s3cret"), "{message}");
 }

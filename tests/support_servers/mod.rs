@@ -15,6 +15,8 @@ mod aerospike;
 #[cfg(feature = "testing")]
 pub(crate) mod matrix;
 mod memcached;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod process;
 mod proxy;
 mod redis;
@@ -26,6 +28,8 @@ use std::io::Write;
 
 pub(crate) use aerospike::Aerospike;
 pub(crate) use memcached::{Memcached, MemcachedOptions};
+#[cfg(feature = "mongodb")]
+pub(crate) use mongodb::{MongoDb, Node};
 pub(crate) use proxy::{Link, Proxy};
 pub(crate) use redis::{Options, Redis, redis_cli, valkey};
 pub(crate) use redis_cluster::Cluster;

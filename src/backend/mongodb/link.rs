@@ -48,6 +48,8 @@ pub(super) struct Link {
     pub(super) namespaces: Namespaces,
     /// Held while a namespace is cleared, so that this process sees its own clearings in their order.
     pub(super) clearing: Mutex<()>,
+    /// The last namespace that was looked through for what clearings have ended.
+    pub(super) swept: Mutex<Option<String>>,
 }
 
 /// The client, from when it is there.
@@ -75,6 +77,7 @@ impl Link {
             versions: Versions::default(),
             namespaces: Namespaces::default(),
             clearing: Mutex::default(),
+            swept: Mutex::default(),
         }
     }
 
@@ -301,8 +304,8 @@ impl Link {
         Ok(found)
     }
 
-    /// The ids of at most `limit` documents that the filter fits, with the whole key where there is one, in the order of
-    /// the index that `sort` names.
+    /// The ids of at most `limit` documents that the filter fits, in the order of the index that `sort` names; with the
+    /// whole key where there is one, and the letters of markers.
     pub(super) async fn ids(
         &self,
         filter: Document,
@@ -312,7 +315,7 @@ impl Link {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let find = self.opened().await?.collection.find(filter);
         let find = find.sort(doc! { sort: 1 }).limit(limit);
-        let mut cursor = find.projection(doc! { "_id": 1, "key": 1 }).await?;
+        let mut cursor = find.projection(doc! { "_id": 1, "key": 1, "m": 1 }).await?;
         let mut ids = Vec::new();
         while cursor.advance().await? {
             ids.push(cursor.current().to_raw_document_buf());

@@ -45,40 +45,86 @@ impl Link {
         Ok(removed)
     }
 
-    /// What clearings have put out of reach. Jumps from one generation to the next, so that the cost does not grow with
-    /// what is live.
+    /// What clearings have put out of reach, of one namespace after the other, beginning where the last call stopped. The
+    /// cost does not grow with what is live.
     async fn remove_cleared(&self, limit: usize) -> Result<usize, Failure> {
-        let mut removed = 0;
-        let mut begin = ids::from("", i64::MIN);
+        if limit == 0 {
+            return Ok(0);
+        }
+        let mut done = self.swept.lock().await;
+        let begun = done.clone();
+        let (mut removed, mut again) = (0, begun.is_none());
         let end = ids::end();
-        while removed < limit {
-            let first = self.ids(between("$gte", &begin, &end)?, "_id", 1).await?;
+        loop {
+            let next = match &*done {
+                Some(namespace) => ids::after(namespace),
+                None => ids::from("", i64::MIN),
+            };
+            let first = self.ids(between("$gte", &next, &end)?, "_id", 1).await?;
+            let first = first.first().and_then(|found| {
+                let (namespace, generation) = ids::place(id(found)?)?;
+                Some((namespace, (generation == ids::MARKER).then_some(found)?))
+            });
             // What is none of larder's is not looked beyond.
-            let Some((namespace, generation)) = first.first().and_then(|it| ids::place(id(it)?))
-            else {
+            let Some((namespace, marker)) = first else {
+                *done = None;
+                if again {
+                    return Ok(removed);
+                }
+                again = true;
+                continue;
+            };
+            if again && begun.as_deref().is_some_and(|begun| namespace > begun) {
+                return Ok(removed);
+            }
+            let current = marker.get_str("m").ok();
+            if let Some(current) = current.and_then(|it| Generation::read(it.as_bytes())) {
+                removed += self.sweep(namespace, current, limit - removed).await?;
+            }
+            if removed >= limit {
+                return Ok(removed);
+            }
+            *done = Some(namespace.to_owned());
+        }
+    }
+
+    /// Removes what is of other generations of a namespace than the current one.
+    async fn sweep(
+        &self,
+        namespace: &str,
+        current: Generation,
+        limit: usize,
+    ) -> Result<usize, Failure> {
+        let (mut removed, mut current) = (0, ids::number(current));
+        while removed < limit {
+            let most = (limit - removed).min(ROWS);
+            let before = between(
+                "$gte",
+                &ids::from(namespace, ids::MARKER + 1),
+                &ids::from(namespace, current),
+            )?;
+            let after = between(
+                "$gte",
+                &ids::from(namespace, current.saturating_add(1)),
+                &ids::after(namespace),
+            )?;
+            let others = doc! { "$or": [before, after] };
+            let found = self.ids(others, "_id", most).await?;
+            if found.is_empty() {
+                break;
+            }
+            // The marker is read after what it judges: what was found then cannot be of a generation that begins later.
+            let Some(now) = self.current_generation(namespace).await? else {
                 break;
             };
-            let next = ids::from(namespace, generation.saturating_add(1));
-            if generation <= ids::MARKER {
-                begin = next;
-                continue;
+            let over = found.iter().filter_map(id);
+            let over = over.filter(|id| ids::place(id).is_some_and(|(_, of)| of != now));
+            let statements = over.map(|id| commands::remove(id.to_owned()));
+            removed += self.remove_all(statements.collect()).await?;
+            if found.len() < most {
+                break;
             }
-            let most = (limit - removed).min(ROWS);
-            let range = between("$gte", &ids::from(namespace, generation), &next)?;
-            let found = self.ids(range, "_id", most).await?;
-            // The marker is read after what it judges: what was found then cannot be of a generation that began later.
-            begin = match self.current_generation(namespace).await? {
-                Some(current) if current != generation && !found.is_empty() => {
-                    let statements = found.iter().filter_map(id);
-                    let statements = statements.map(|id| commands::remove(id.to_owned()));
-                    removed += self.remove_all(statements.collect()).await?;
-                    // Again from here, for those beyond the number of one call.
-                    continue;
-                }
-                Some(_) => next,
-                // Without a marker nobody can tell, until somebody makes one.
-                None => ids::after(namespace),
-            };
+            current = now;
         }
         Ok(removed)
     }
