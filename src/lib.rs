@@ -76,8 +76,8 @@ pub use self::{
     },
     key::{Key, KeyRef, KeySpace},
     settings::{
-        AerospikeSettings, BackendKind, ConnectMode, MemcachedSettings, MongoDbSettings, RedisSettings, Secret,
-        Settings,
+        AerospikeSettings, BackendKind, ConnectMode, MemcachedSettings, MongoDbSettings,
+        RedisSettings, Secret, Settings,
     },
 };
 #[cfg(all(fuzzing, feature = "memcached"))]

@@ -74,6 +74,8 @@ const NAME: &str = "mongodb";
 /// * A primary that was cut off from its replica set, and not from this process, answers reads for up to ten seconds by what
 ///   it held. `readConcernLevel=linearizable` in the URL rules that out for single reads, at the price of a round trip
 ///   between the servers for each.
+/// * A verb whose future is dropped while the server has it, as by a time-out, costs its connection, because an answer will
+///   come on it that nobody waits for. The next one is made in the background.
 /// * Where no server can be asked, a verb fails after a quarter of a second (`serverSelectionTimeoutMS` in the URL), and the
 ///   circuit breaker of the cache keeps the next ones from asking.
 ///

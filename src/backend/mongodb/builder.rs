@@ -38,6 +38,12 @@ const REPLICATION: i64 = 5_000;
 /// So many connections are made at the same time: the client's own default of two is slow after an outage.
 const CONNECTING: u32 = 8;
 
+/// The most connections to one server where nobody says.
+const POOL: u32 = 32;
+
+/// So many connections are kept open, which is as many as whoever writes takes.
+const WRITER: u32 = 2;
+
 /// Where a [`MongoDb`] keeps its entries and how it gets there. Begun with [`MongoDb::builder`].
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it connects"]
@@ -348,7 +354,10 @@ impl Options {
         options.connect_timeout.get_or_insert(self.connect_timeout);
         options.max_idle_time.get_or_insert(IDLE);
         options.max_connecting.get_or_insert(CONNECTING);
-        options.max_pool_size = self.pool_size.or(options.max_pool_size).or(Some(32));
+
+        let most = self.pool_size.or(options.max_pool_size).unwrap_or(POOL);
+        options.max_pool_size = Some(most);
+        options.min_pool_size.get_or_insert(WRITER.min(most));
         if self.username.is_some() || self.password.is_some() {
             let source = options.default_database.clone();
             let credential = options.credential.get_or_insert_with(|| {

@@ -142,7 +142,12 @@ impl Link {
                 sleep(PAUSE).await;
             }
         });
-        let answer = match (reached.await, last) {
+        let reached = reached.await;
+        if let (Ok(Ok(())), Some(opened)) = (&reached, self.opened.get()) {
+            // Who writes first does not have to wait for a second connection.
+            let _ = timeout(limit, opened.client.warm_connection_pool()).await;
+        }
+        let answer = match (reached, last) {
             (Ok(answer), _) => answer,
             (Err(_), Some(failure)) => Err(failure),
             (Err(_), None) => {
