@@ -131,7 +131,7 @@ impl Namespace {
     /// The name as it is in keys.
     #[cfg(feature = "mongodb")]
     pub(super) fn encoded(&self) -> &[u8] {
-        &self.encoded
+        &self.head[..self.encoded_len]
     }
 
     /// The generation as this process knows it; `None` before the server was asked.
