@@ -17,8 +17,16 @@ mod calls;
     feature = "redis",
     feature = "sqlite"
 ))]
+#[cfg_attr(
+    not(any(feature = "aerospike", feature = "redis")),
+    allow(dead_code, reason = "MongoDB has fields for what is in a frame")
+)]
 mod frame;
 #[cfg(feature = "_server")]
+#[cfg_attr(
+    not(any(feature = "aerospike", feature = "memcached", feature = "redis")),
+    allow(dead_code, reason = "MongoDB has fields for the parts of a key")
+)]
 mod generation;
 mod guarded;
 pub(crate) mod join;
