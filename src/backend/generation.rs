@@ -128,12 +128,6 @@ impl Namespace {
         }
     }
 
-    /// The name as it is in keys.
-    #[cfg(feature = "mongodb")]
-    pub(super) fn encoded(&self) -> &[u8] {
-        &self.head[..self.encoded_len]
-    }
-
     /// The generation as this process knows it; `None` before the server was asked.
     pub(super) fn generation(&self) -> Option<Generation> {
         self.known().current
