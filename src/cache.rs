@@ -56,7 +56,7 @@ use load::Loaded;
 use stats::Counters;
 use ttl::TtlRules;
 
-/// A cheap-to-clone handle to a cache: one `Arc`, `Send + Sync`, never generic over what is behind it.
+/// A cheap-to-clone handle to a cache: an `Arc` or two, `Send + Sync`, never generic over what is behind it.
 ///
 /// In axum handlers it is an extractor, provided by [`CacheLayer`](crate::CacheLayer); elsewhere it is passed around as
 /// any value. Names may be any bytes. Values are anything that serde can write; a value that is absent (`None`) is not
@@ -83,17 +83,18 @@ use ttl::TtlRules;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Cache(Arc<Inner>);
+pub struct Cache(
+    Arc<Inner>,
+    /// Where what has tags is noted for the response under way.
+    Option<Arc<Collected>>,
+);
 
-#[derive(Clone)]
 struct Inner {
     namespace: Arc<str>,
     values: KeyHead,
     responses: KeyHead,
     /// The markers of tags.
     tags: KeyHead,
-    /// Where what has tags is noted for the response under way.
-    collected: Option<Arc<Collected>>,
     shared: Arc<Shared>,
 }
 
@@ -185,19 +186,18 @@ impl Cache {
     /// ```
     #[must_use]
     pub fn scoped(&self, namespace: &str) -> Self {
-        let collected = self.0.collected.clone();
-        Self::within(namespace, self.0.shared.clone(), collected)
+        Self::within(namespace, self.0.shared.clone(), self.1.clone())
     }
 
     fn within(namespace: &str, shared: Arc<Shared>, collected: Option<Arc<Collected>>) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             values: KeyHead::new(namespace, KeySpace::Value, None),
             responses: KeyHead::new(namespace, KeySpace::Response, None),
             tags: KeyHead::new(namespace, KeySpace::Tag, None),
             namespace: namespace.into(),
-            collected,
             shared,
-        }))
+        };
+        Self(Arc::new(inner), collected)
     }
 
     /// The namespace of this handle's keys.

@@ -71,7 +71,7 @@ impl Generations {
     pub(crate) async fn advance(&self, key: &Key) {
         let generation = self.shard(key).get(key).cloned();
         if let Some(generation) = generation {
-            *generation.invalidations.write().await += 1;
+            *Box::pin(generation.invalidations.write()).await += 1;
         }
     }
 

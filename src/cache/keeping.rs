@@ -29,7 +29,10 @@ impl Cache {
     /// The tags of what is about to be loaded, with the ids of their markers. Where they cannot be found out, it will
     /// not be kept.
     pub(super) async fn stamp_before_load(&self, keeping: &Keeping) -> Stamped {
-        let stamped = self.stamp(&keeping.tags, keeping.ttl).await;
+        if keeping.tags.is_empty() {
+            return Stamped::Plain;
+        }
+        let stamped = Box::pin(self.stamp(&keeping.tags, keeping.ttl)).await;
         stamped.ok().flatten().unwrap_or(Stamped::Unknown)
     }
 

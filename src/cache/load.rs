@@ -143,7 +143,10 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.get_or_load_with(key, PutOptions::new(), load).await
+        match self.look_shared::<T>(key.as_ref()) {
+            Ok(value) => Ok(value),
+            Err(key) => self.load_missing(key, PutOptions::new(), load).await,
+        }
     }
 
     /// [`get_or_load`](Self::get_or_load) with a TTL, or with [`PutOptions`], for a value that has to be loaded.
@@ -192,11 +195,25 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let key = match self.look_shared::<T>(key.as_ref()) {
-            Ok(value) => return Ok(value),
-            Err(key) => key,
-        };
-        let keeping = self.keeping(options.into())?;
+        match self.look_shared::<T>(key.as_ref()) {
+            Ok(value) => Ok(value),
+            Err(key) => self.load_missing(key, options.into(), load).await,
+        }
+    }
+
+    async fn load_missing<T, E, F, Fut>(
+        &self,
+        key: Key,
+        options: PutOptions,
+        load: F,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let keeping = self.keeping(options)?;
         loop {
             let place = Place::current();
             let flights = &self.shared().value_flights;

@@ -72,7 +72,7 @@ impl Cache {
         let tags = self.tags(&options.tags)?;
         let kept = match tags.is_empty() {
             true => self.put_entry(&key, entry, options.mode).await,
-            false => self.put_tagged(&key, entry, &options, &tags, ttl).await,
+            false => Box::pin(self.put_tagged(&key, entry, &options, &tags, ttl)).await,
         };
         let kept = self.tolerate(kept, false)?;
         if kept {
@@ -119,9 +119,14 @@ impl Cache {
         entry: Entry,
         mode: PutMode,
     ) -> Result<bool> {
-        if mode != PutMode::IfAbsent {
-            return self.backend().put(key, entry, mode).await;
+        match mode {
+            PutMode::IfAbsent => Box::pin(self.put_if_absent(key, entry)).await,
+            mode => self.backend().put(key, entry, mode).await,
         }
+    }
+
+    async fn put_if_absent(&self, key: &Key, entry: Entry) -> Result<bool> {
+        let mode = PutMode::IfAbsent;
         let is_kept = self.backend().put(key, entry.clone(), mode).await?;
         match is_kept || !self.remove_ended(key).await {
             true => Ok(is_kept),

@@ -15,7 +15,7 @@ mod tests;
 
 use std::{slice, sync::Arc};
 
-use super::{Cache, Event, Inner};
+use super::{Cache, Event};
 use crate::{Entry, Key, PutMode, Result, Timestamp, entry::marker};
 
 pub(crate) use collected::Collected;
@@ -191,17 +191,14 @@ impl Cache {
     /// ```
     #[must_use]
     pub fn untracked(&self) -> Self {
-        Self::within(self.namespace(), self.0.shared.clone(), None)
+        Self(self.0.clone(), None)
     }
 
     /// A handle to the same namespace, and what it and those made from it will have read or put that has tags.
     pub(crate) fn collecting(&self) -> (Self, Arc<Collected>) {
         let collected = Arc::<Collected>::default();
-        let inner = Inner {
-            collected: Some(collected.clone()),
-            ..Inner::clone(&self.0)
-        };
-        (Self(Arc::new(inner)), collected)
+        let tracking = Self(self.0.clone(), Some(collected.clone()));
+        (tracking, collected)
     }
 
     /// The key of the marker of a tag of this namespace.
@@ -235,7 +232,7 @@ impl Cache {
 
     /// Notes for the response under way that it is made of an entry with these tags.
     pub(super) fn collect(&self, entry: &Entry) {
-        if let Some(collected) = &self.0.collected {
+        if let Some(collected) = &self.1 {
             collected.note(entry.tags());
         }
     }

@@ -257,85 +257,90 @@ impl Answered {
     }
 
     /// Passes the inner service's answer on, and keeps a copy of it where it may.
-    pub(super) async fn arrived<R>(
+    pub(super) fn arrived<R>(
         &mut self,
         response: Response<R>,
         load: Load,
         leader: Option<Leader<Landing>>,
-    ) -> Response<CacheBody<R>>
+    ) -> impl Future<Output = Response<CacheBody<R>>> + Send
     where
         R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
+        // An async fn would have room for what it is called with twice.
         let (mut parts, body) = response.into_parts();
-        if self.asked.is_head {
-            let updated = Box::pin(self.heard_by_head(&parts, load)).await;
-            let came = parts.status;
-            let is_made = self.is_not_modified(&parts);
-            if is_made {
-                make_not_modified(&mut parts);
-            }
-            let telling = self.telling(is_made.then_some(came.as_u16()), updated, None);
-            telling.append(&self.config, &mut parts.headers);
-            return Response::from_parts(parts, CacheBody::pass(body, &self.config));
-        }
-        #[cfg(feature = "compression")]
-        precompress::announce(&self.config, parts.status, &mut parts.headers);
-        let (came, received) = (parts.status, self.times.response);
-        let not_modified = self.is_not_modified(&parts);
-        let kind = self.kind_of(&parts, &body.size_hint());
-        let status = match kind {
-            Kind::Part(..) => judged(parts.status),
-            Kind::Whole | Kind::OfOne(_) => parts.status,
-        };
-        let handler = parts.extensions.get();
-        let inner: Option<&FromInside> = parts.extensions.get();
-        let said = policies::said(self.policy(), handler, status);
-        let refusal = policies::refusal(self.policy(), handler, &parts);
-        let refusal = refusal.or(inner.map(|_| Reason::PolicyInside));
-        let placed = match kind {
-            Kind::OfOne(reason) => {
-                announce(leader.as_ref(), Landing::Unshared);
-                Err(Refused::once(reason))
-            }
-            Kind::Part(piece, headers) => {
-                let part = (piece, headers, said, refusal);
-                Box::pin(self.place_piece(part, load, leader)).await
-            }
-            Kind::Whole => {
-                let offer = Offer {
-                    refusal,
-                    ..self.offer(parts.status, &parts.headers, said)
-                };
-                offer.place_body(body.size_hint(), load, leader).await
-            }
-        };
-        let is_placed = placed.is_ok();
-        let mut ranges = None;
-        let (mut body, detail) = match placed {
-            Ok((commit, len)) => {
-                let is_whole = parts.status == StatusCode::OK && !not_modified;
-                if let (RangeField::Bytes, true, Some(len)) = (self.asked.range, is_whole, len) {
-                    let wanted = range::wanted(&self.client, &parts.headers, received, len);
-                    ranges = wanted.one_span(len);
+        async move {
+            if self.asked.is_head {
+                let updated = Box::pin(self.heard_by_head(&parts, load)).await;
+                let came = parts.status;
+                let is_made = self.is_not_modified(&parts);
+                if is_made {
+                    make_not_modified(&mut parts);
                 }
-                (commit.keep(body, len), None)
+                let telling = self.telling(is_made.then_some(came.as_u16()), updated, None);
+                telling.append(&self.config, &mut parts.headers);
+                return Response::from_parts(parts, CacheBody::pass(body, &self.config));
             }
-            Err(refused) => {
-                self.refused(&refused);
-                (CacheBody::pass(body, &self.config), Some(refused.reason))
+            #[cfg(feature = "compression")]
+            precompress::announce(&self.config, parts.status, &mut parts.headers);
+            let (came, received) = (parts.status, self.times.response);
+            let not_modified = self.is_not_modified(&parts);
+            let kind = self.kind_of(&parts, &body.size_hint());
+            let status = match kind {
+                Kind::Part(..) => judged(parts.status),
+                Kind::Whole | Kind::OfOne(_) => parts.status,
+            };
+            let handler = parts.extensions.get();
+            let inner: Option<&FromInside> = parts.extensions.get();
+            let said = policies::said(self.policy(), handler, status);
+            let refusal = policies::refusal(self.policy(), handler, &parts);
+            let refusal = refusal.or(inner.map(|_| Reason::PolicyInside));
+            let placed = match kind {
+                Kind::OfOne(reason) => {
+                    announce(leader.as_ref(), Landing::Unshared);
+                    Err(Refused::once(reason))
+                }
+                Kind::Part(part) => {
+                    let (piece, headers) = *part;
+                    let part = (piece, headers, said, refusal);
+                    Box::pin(self.place_piece(part, load, leader)).await
+                }
+                Kind::Whole => {
+                    let offer = Offer {
+                        refusal,
+                        ..self.offer(parts.status, &parts.headers, said)
+                    };
+                    offer.place_body(body.size_hint(), load, leader).await
+                }
+            };
+            let is_placed = placed.is_ok();
+            let mut ranges = None;
+            let (mut body, detail) = match placed {
+                Ok((commit, len)) => {
+                    let is_whole = parts.status == StatusCode::OK && !not_modified;
+                    if let (RangeField::Bytes, true, Some(len)) = (self.asked.range, is_whole, len)
+                    {
+                        let wanted = range::wanted(&self.client, &parts.headers, received, len);
+                        ranges = wanted.one_span(len);
+                    }
+                    (commit.keep(body, len), None)
+                }
+                Err(refused) => {
+                    self.refused(&refused);
+                    (CacheBody::pass(body, &self.config), Some(refused.reason))
+                }
+            };
+            if not_modified {
+                make_not_modified(&mut parts);
+                let unread = std::mem::replace(&mut body, CacheBody::empty());
+                self.drain_behind(unread);
             }
-        };
-        if not_modified {
-            make_not_modified(&mut parts);
-            let unread = std::mem::replace(&mut body, CacheBody::empty());
-            self.drain_behind(unread);
-        }
-        let status = (not_modified || ranges.is_some()).then_some(came.as_u16());
-        let telling = self.telling(status, is_placed, detail);
-        telling.append(&self.config, &mut parts.headers);
-        match ranges {
-            None => Response::from_parts(parts, body),
-            Some(ranges) => self.ranges_of(ranges, parts, body),
+            let status = (not_modified || ranges.is_some()).then_some(came.as_u16());
+            let telling = self.telling(status, is_placed, detail);
+            telling.append(&self.config, &mut parts.headers);
+            match ranges {
+                None => Response::from_parts(parts, body),
+                Some(ranges) => self.ranges_of(ranges, parts, body),
+            }
         }
     }
 

@@ -22,12 +22,12 @@ impl Budget {
     }
 
     /// The part of one body: nothing at first.
-    pub(super) fn begin(self: &Arc<Self>, cache: &Cache) -> Arc<Reserved> {
-        Arc::new(Reserved {
+    pub(super) fn begin(self: &Arc<Self>, cache: &Cache) -> Reserved {
+        Reserved {
             budget: self.clone(),
             cache: cache.clone(),
             bytes: AtomicU64::new(0),
-        })
+        }
     }
 
     fn take(&self, bytes: u64) -> bool {

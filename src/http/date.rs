@@ -4,7 +4,10 @@
 //! which senders get wrong without harm, and knows no present to place the two-digit years of RFC 850 by.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::Mutex,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use super::text::trim;
 use crate::Timestamp;
@@ -73,8 +76,21 @@ pub(crate) fn parse(value: &[u8], now: Timestamp) -> Option<Timestamp> {
 
 /// Writes a date as the fixed format asks; whatever lies beyond the year 9999 becomes its last second.
 pub(crate) fn format(at: Timestamp) -> HeaderValue {
-    let at = UNIX_EPOCH + Duration::from_secs(at.as_secs().min(LAST_SECOND));
-    HeaderValue::try_from(httpdate::fmt_http_date(at)).expect("a date is visible ASCII")
+    // The responses of a second share one text.
+    static LATEST: Mutex<Option<(u64, HeaderValue)>> = Mutex::new(None);
+    let seconds = at.as_secs().min(LAST_SECOND);
+    let latest = LATEST.try_lock();
+    if let Ok(Some((of, text))) = latest.as_deref()
+        && *of == seconds
+    {
+        return text.clone();
+    }
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+    let text = HeaderValue::try_from(date).expect("a date is visible ASCII");
+    if let Ok(mut latest) = latest {
+        *latest = Some((seconds, text.clone()));
+    }
+    text
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`

@@ -16,18 +16,21 @@ use super::{
 use crate::Timestamp;
 
 /// RFC 9110 §7.6.1 and RFC 9111 §3.1: fields between two neighbours, and those for a proxy.
-static HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-authentication-info"),
-    HeaderName::from_static("proxy-connection"),
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Without these a stored response would be read wrongly or reused wrongly, so no other field can ask for their
 /// removal (RFC 9110 §7.6.1: `Cache-Control` is never a connection option).
@@ -72,11 +75,13 @@ pub(crate) fn strip_for_store(headers: &mut HeaderMap, directives: &ResponseDire
     {
         headers.remove(name);
     }
-    // Few responses have one, and looking at each name costs less than looking for all of these.
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
+    let own: SmallVec<[HeaderName; 2]> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name))
+        .cloned()
+        .collect();
+    for name in own {
+        headers.remove(name);
     }
 }
 
@@ -91,7 +96,7 @@ pub(crate) fn freshen(stored: &mut HeaderMap, from_304: &HeaderMap) {
     stored.remove(header::DATE);
     for name in from_304.keys() {
         let stays = OF_THE_BODY.contains(name)
-            || HOP_BY_HOP.contains(name)
+            || is_hop_by_hop(name)
             || connection.contains(name)
             || name == header::SET_COOKIE;
         if stays {

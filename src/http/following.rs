@@ -27,7 +27,7 @@ use crate::{
 /// What became of waiting for another request.
 pub(super) enum Followed<R> {
     /// Its response answers this one too.
-    Answer(Response<CacheBody<R>>),
+    Answer(Box<Response<CacheBody<R>>>),
     /// Something was stored that may answer this one, or tells which variant to wait for.
     LookAgain,
     /// This one runs by itself.
@@ -100,7 +100,7 @@ impl Following<'_> {
         let body = || CacheBody::shared(reader);
         let (asked, client) = (self.asked, self.selector.headers);
         let answer = answer::with_body(config, stored, asked, client, now, telling, body);
-        Followed::Answer(answer)
+        Followed::Answer(Box::new(answer))
     }
 }
 

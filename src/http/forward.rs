@@ -38,113 +38,112 @@ where
     B: Send + 'static,
     R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Asks the inner service, conditionally where a stored response has a validator. A `load` that was not begun before
-    /// is begun here.
-    pub(super) async fn forward(
+    /// Asks the inner service, conditionally where a stored response has a validator.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn would have room for what it is called with twice"
+    )]
+    pub(super) fn forward(
         mut self: Box<Self>,
         why: Reason,
         stale: Option<Stale>,
         leader: Option<Leader<Landing>>,
-        load: Option<Load>,
-    ) -> Result<Response<CacheBody<R>>, S::Error> {
-        let config = self.config.clone();
-        let asking = leader.as_ref().map(Leader::ask);
-        let load = match load {
-            Some(load) => load,
-            // RFC 9111 §4.3.5: the answer to a HEAD says something of what is stored, and else nothing.
-            None if self.asked.is_head && stale.is_none() => {
-                lookup::begin_unkept(&config, &self.base).await
-            }
-            None => lookup::begin_unseen(&config, &self.base, &self.patience).await,
-        };
-        let whole = match self.whole.take() {
-            Some(key) if load.is_given_up() => {
-                Some(Box::pin(lookup::begin_unkept(&config, &key)).await)
-            }
-            Some(key) => {
-                let beginning = lookup::begin_unseen(&config, &key, &self.patience);
-                Some(Box::pin(beginning).await)
-            }
-            None => None,
-        };
-        drop(asking);
-        let client = self.request.headers().clone();
-        let may_mix = self.may_mix();
-        if self.is_strict() {
-            let parts = self.met.as_ref().map(|met| &met.policy.parts);
-            strict::narrow(&mut self.request, parts);
-        }
-        let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
-        let is_about_a_part = whole.is_some() || stale.is_none() && !self.serves_no_ranges();
-        if self.asked.range == RangeField::Bytes && !is_about_a_part || may_mix {
-            self.request.headers_mut().remove(RANGE);
-            self.request.headers_mut().remove(IF_RANGE);
-        }
-        let saw_range =
-            self.asked.range != RangeField::None && self.request.headers().contains_key(RANGE);
-        config.cache.count(Event::HttpMiss);
-        decided(&config, self.request.extensions(), Decision::Miss);
-        let route = telling::route(&config, self.request.extensions()).map(Arc::from);
-        telling::explained(&config, route.as_deref(), why);
-        let extensions = self.request.extensions_mut();
-        let collected = match load.is_given_up() {
-            // Nothing will be stored that could end.
-            true => {
-                Inside::mark(extensions, &config.cache);
-                None
-            }
-            false => Inside::mark_collecting(extensions, &config),
-        };
-        let request = Timestamp::now();
-        let mut result = Call::new(self.inner, self.request).await;
-        let tags = match &mut result {
-            Ok(response) => {
-                if let Some(met) = &self.met {
-                    met.policy.tag(response);
+        load: Load,
+    ) -> impl Future<Output = Result<Response<CacheBody<R>>, S::Error>> + Send {
+        async move {
+            let config = self.config.clone();
+            let asking = leader.as_ref().map(Leader::ask);
+            let whole = match self.whole.take() {
+                Some(key) if load.is_given_up() => {
+                    Some(Box::pin(lookup::begin_unkept(&config, &key)).await)
                 }
-                tags::of_made(response, config.rules.pass_tags, collected.as_deref())
+                Some(key) => {
+                    let beginning = lookup::begin_unseen(&config, &key, &self.patience);
+                    Some(Box::pin(beginning).await)
+                }
+                None => None,
+            };
+            drop(asking);
+            let client = self.request.headers().clone();
+            let may_mix = self.may_mix();
+            if self.is_strict() {
+                let parts = self.met.as_ref().map(|met| &met.policy.parts);
+                strict::narrow(&mut self.request, parts);
             }
-            Err(_) => CacheTags::default(),
-        };
-        let mut answered = Answered {
-            config,
-            asked: self.asked,
-            base: self.base,
-            whole,
-            client,
-            times: Times {
-                request,
-                response: Timestamp::now(),
-            },
-            stale,
-            why,
-            route,
-            evaluate,
-            saw_range,
-            met: self.met,
-            patience: self.patience,
-            tags,
-            collected,
-        };
-        let response = match result {
-            Ok(response) => response,
-            Err(error) => {
-                let stale = answered.stale_for_error(&load, leader.as_ref(), None);
-                return Box::pin(stale).await.ok_or(error);
+            let (is_validating, evaluate) = self.set_conditions(stale.as_ref());
+            let takes_bytes = self.asked.range == RangeField::Bytes;
+            let is_about_a_part =
+                takes_bytes && (whole.is_some() || stale.is_none() && !self.serves_no_ranges());
+            if takes_bytes && !is_about_a_part || may_mix {
+                self.request.headers_mut().remove(RANGE);
+                self.request.headers_mut().remove(IF_RANGE);
             }
-        };
-        if is_failure(response.status()) {
-            let status = Some(response.status().as_u16());
-            let stale = answered.stale_for_error(&load, leader.as_ref(), status);
-            if let Some(stale) = Box::pin(stale).await {
-                return Ok(stale);
+            let saw_range =
+                self.asked.range != RangeField::None && self.request.headers().contains_key(RANGE);
+            config.cache.count(Event::HttpMiss);
+            decided(&config, self.request.extensions(), Decision::Miss);
+            let route = telling::route(&config, self.request.extensions()).map(Arc::from);
+            telling::explained(&config, route.as_deref(), why);
+            let extensions = self.request.extensions_mut();
+            let collected = match load.is_given_up() {
+                // Nothing will be stored that could end.
+                true => {
+                    Inside::mark(extensions, &config.cache);
+                    None
+                }
+                false => Inside::mark_collecting(extensions, &config),
+            };
+            let request = Timestamp::now();
+            let mut result = Call::new(self.inner, self.request).await;
+            let tags = match &mut result {
+                Ok(response) => {
+                    if let Some(met) = &self.met {
+                        met.policy.tag(response);
+                    }
+                    tags::of_made(response, config.rules.pass_tags, collected.as_deref())
+                }
+                Err(_) => CacheTags::default(),
+            };
+            let mut answered = Answered {
+                config,
+                asked: self.asked,
+                base: self.base,
+                whole,
+                client,
+                times: Times {
+                    request,
+                    response: Timestamp::now(),
+                },
+                stale,
+                why,
+                route,
+                evaluate,
+                saw_range,
+                met: self.met,
+                patience: self.patience,
+                tags,
+                collected,
+            };
+            let response = match result {
+                Ok(response) => response,
+                Err(error) => {
+                    let stale = answered.stale_for_error(&load, leader.as_ref(), None);
+                    return Box::pin(stale).await.ok_or(error);
+                }
+            };
+            if is_failure(response.status()) {
+                let status = Some(response.status().as_u16());
+                let stale = answered.stale_for_error(&load, leader.as_ref(), status);
+                if let Some(stale) = Box::pin(stale).await {
+                    return Ok(stale);
+                }
             }
+            if is_validating && response.status() == StatusCode::NOT_MODIFIED {
+                let (from_304, _) = response.into_parts();
+                return Ok(Box::pin(answered.validated(&from_304, load, leader)).await);
+            }
+            Ok(answered.arrived(response, load, leader).await)
         }
-        if is_validating && response.status() == StatusCode::NOT_MODIFIED {
-            let (from_304, _) = response.into_parts();
-            return Ok(Box::pin(answered.validated(&from_304, load, leader)).await);
-        }
-        Ok(answered.arrived(response, load, leader).await)
     }
 
     /// Whether the inner service sees only what is in the key. Shadow mode changes no answer.
@@ -180,8 +179,10 @@ where
             return (validates, self.asked.conditional);
         }
         // A 304 could not be stored. Where nothing is stored anyway, the handler had better see the conditions.
-        let (unshared, now) = (&self.config.unshared, Timestamp::now());
-        let had_better = || unshared.contains(&self.base, self.asked.cookie, now);
+        let had_better = || {
+            let (unshared, now) = (&self.config.unshared, Timestamp::now());
+            unshared.contains(&self.base, self.asked.cookie, now)
+        };
         if !self.asked.conditional || !is_strict && had_better() {
             return (false, false);
         }

@@ -115,9 +115,10 @@ impl ResponsePolicy {
     /// Seconds of freshness left at `now`, a part of one counting; negative for a stale response, as `ttl` of
     /// `Cache-Status` has it.
     pub(crate) fn ttl(&self, now: Timestamp) -> i64 {
-        let whole =
-            |left: Duration| i64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-        whole(self.fresh_until.since(now)) - whole(now.since(self.fresh_until))
+        let (until, now) = (self.fresh_until.as_millis(), now.as_millis());
+        let whole = until.abs_diff(now).div_ceil(1_000);
+        let whole = i64::try_from(whole).unwrap_or(i64::MAX);
+        if until < now { -whole } else { whole }
     }
 
     /// The same, stale from `at` on if not before: what was purged softly.

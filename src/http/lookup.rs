@@ -103,6 +103,20 @@ pub(super) async fn begin(
     (looked, load)
 }
 
+/// Begins the load of what the inner service will answer, for somebody who will not look. Nothing is kept of the answer to
+/// a HEAD where nothing is stored: it says something of that, and else nothing (RFC 9111 §4.3.5).
+pub(super) async fn begin_forward(
+    config: &Config,
+    base: &Key,
+    patience: &Patience,
+    says_nothing: bool,
+) -> Load {
+    match says_nothing {
+        true => begin_unkept(config, base).await,
+        false => begin_unseen(config, base, patience).await,
+    }
+}
+
 /// Begins a load for somebody who will not look.
 pub(super) async fn begin_unseen(config: &Config, base: &Key, patience: &Patience) -> Load {
     let mut load = config.cache.shared().generations.begin(base).await;

@@ -67,6 +67,6 @@ where
         if self.asked.directives.only_if_cached {
             return Ok(answer::only_if_cached(&config));
         }
-        self.forward(why, stale, None, Some(load)).await
+        self.forward(why, stale, None, load).await
     }
 }

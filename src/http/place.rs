@@ -2,10 +2,7 @@
 
 mod choosing;
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use http::{
@@ -37,7 +34,7 @@ use super::{
 };
 use crate::{
     Key, Reason, TagStamp,
-    cache::{Collected, Joined, Leader, Load, Tags},
+    cache::{Collected, Leader, Load, Tags},
 };
 
 /// A response that could be stored.
@@ -123,9 +120,23 @@ fn says_nothing_of_the_uri(status: StatusCode) -> bool {
 
 impl Offer<'_> {
     /// Prepares for storing the response with this body. Those who wait for it learn now if it is not for them.
-    pub(super) async fn place_body(
+    pub(super) fn place_body(
         &self,
         size: SizeHint,
+        load: Load,
+        leader: Option<Leader<Landing>>,
+    ) -> impl Future<Output = Result<(Box<Commit>, Option<u64>), Refused>> + Send {
+        let prepared = self.prepare_body(&size, load, leader);
+        async move {
+            let (mut commit, expected) = prepared?;
+            self.settle(&mut commit).await?;
+            Ok((commit, expected))
+        }
+    }
+
+    fn prepare_body(
+        &self,
+        size: &SizeHint,
         load: Load,
         leader: Option<Leader<Landing>>,
     ) -> Result<(Box<Commit>, Option<u64>), Refused> {
@@ -149,12 +160,12 @@ impl Offer<'_> {
             let refused = Refused::once(Reason::InFlight);
             return Err(self.release(refused, leader.as_ref()));
         }
-        let commit = self.place_reserved(reserved, load, leader).await?;
+        let commit = self.prepare(reserved, load, leader)?;
         Ok((commit, expected))
     }
 
     /// Room for the body among all that are under way; none at first.
-    fn reserve(&self) -> Arc<Reserved> {
+    fn reserve(&self) -> Reserved {
         self.config.in_flight.begin(&self.config.cache)
     }
 
@@ -194,12 +205,15 @@ impl Offer<'_> {
         load: Load,
         leader: Option<Leader<Landing>>,
     ) -> Result<Box<Commit>, Refused> {
-        self.place_reserved(self.reserve(), load, leader).await
+        let mut commit = self.prepare(self.reserve(), load, leader)?;
+        self.settle(&mut commit).await?;
+        Ok(commit)
     }
 
-    async fn place_reserved(
+    /// Prepares for storing the response under the URI's own key.
+    fn prepare(
         &self,
-        reserved: Arc<Reserved>,
+        reserved: Reserved,
         load: Load,
         leader: Option<Leader<Landing>>,
     ) -> Result<Box<Commit>, Refused> {
@@ -211,45 +225,23 @@ impl Offer<'_> {
             };
             self.release(refused, leader.as_ref())
         })?;
-        let chosen = match self.choose_at_once(&load) {
-            Some(chosen) => chosen,
-            None => {
-                let asking = leader.as_ref().map(|leader| leader.ask());
-                let keep_until = policy.keep_until(&self.config.rules);
-                let chosen = Box::pin(async {
-                    let choosing = pin!(self.choose(&load, keep_until));
-                    self.patience.wait_for_all(choosing).await
-                });
-                let chosen = chosen.await;
-                drop(asking);
-                chosen.unwrap_or(Err(Refused::BACKEND))
-            }
-        };
-        let place = chosen.map_err(|refused| self.release(refused, leader.as_ref()))?;
-        let (key, variant) = place;
-        let (leader, before) = self.lead_on(&policy, leader, &key, variant.is_some());
-        let mut head = self.head(&directives);
-        head.purged = variant.as_ref().and_then(|(variant, _)| variant.purged);
-        let on_variant = variant
-            .as_ref()
-            .map(|(variant, _)| self.on_variant(variant.id));
         Ok(Box::new(Commit {
             config: self.config.clone(),
-            key,
-            head: Arc::new(head),
+            key: self.base.clone(),
+            head: Arc::new(self.head(&directives)),
             policy,
             tags,
             collected: self.collected.cloned(),
             load,
-            on_variant,
+            on_variant: None,
             piece: None,
             leader,
             route: self.route.cloned(),
-            before,
-            variant,
+            before: None,
+            variant: None,
             trailer: self.headers.get(TRAILER).cloned(),
             private: [directives.private_fields, directives.no_cache_fields].concat(),
-            reserved,
+            reserved: Arc::new(reserved),
         }))
     }
 
@@ -271,38 +263,6 @@ impl Offer<'_> {
             return Err(Reason::UndeclaredVary);
         }
         Ok((policy, self.tags()?))
-    }
-
-    /// What becomes of the flight now that the place is known: who leads for those who ask from now on, and who led
-    /// before.
-    fn lead_on(
-        &self,
-        policy: &ResponsePolicy,
-        leader: Option<Leader<Landing>>,
-        key: &Key,
-        is_variant: bool,
-    ) -> (Option<Leader<Landing>>, Option<Leader<Landing>>) {
-        let (unshared, received) = (&self.config.unshared, self.times.response);
-        let is_reusable = received < policy.fresh_until() && !policy.must_be_validated();
-        match is_reusable {
-            true => unshared.remove(self.base),
-            false => unshared.insert(self.base, false, received),
-        }
-        match leader {
-            Some(leader) if !is_reusable => {
-                leader.announce(Landing::Unshared);
-                (None, None)
-            }
-            // Who asks from now on looks for the variant, and waits for that.
-            Some(leader) if is_variant && leader.key() != key => {
-                let joined = self.config.cache.shared().response_flights.join(key);
-                match joined {
-                    Joined::Leader(of_variant) => (Some(of_variant), Some(leader)),
-                    Joined::Follower(_) => (None, Some(leader)),
-                }
-            }
-            leader => (leader, None),
-        }
     }
 
     /// The tags to look up the ids of.

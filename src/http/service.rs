@@ -170,7 +170,7 @@ impl<S> CacheService<S> {
                 Encoded::Found(encoded) => Some(encoded),
                 Encoded::Ask(_) => {
                     let work = self.work(request, asked, base.to_key(), met);
-                    return ResponseFuture::work(work.run(looked));
+                    return ResponseFuture::work(work.run(looked, now));
                 }
             };
             #[cfg(feature = "compression")]
@@ -196,7 +196,7 @@ impl<S> CacheService<S> {
         }
         let looked = lookup::own(config, looked, selector);
         let work = self.work(request, asked, base.to_key(), met);
-        ResponseFuture::work(work.run(looked))
+        ResponseFuture::work(work.run(looked, now))
     }
 
     fn work<B>(

@@ -65,7 +65,11 @@ where
             Looked::Found(entry, _) if why == Reason::Shadow => {
                 self.pass_shadowed(shadow, route, &entry).await
             }
-            _ => self.forward(why, None, None, None).await,
+            _ => {
+                let (base, patience, is_head) = (&self.base, &self.patience, self.asked.is_head);
+                let load = lookup::begin_forward(&config, base, patience, is_head).await;
+                self.forward(why, None, None, load).await
+            }
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Sharing {
     collected: Option<Arc<Collected>>,
     stream: Arc<Stream>,
     /// Made for the first who shares it.
-    answer: OnceLock<StoredResponse>,
+    answer: OnceLock<Box<StoredResponse>>,
 }
 
 /// Whether a response under way answers a request.
@@ -126,7 +126,8 @@ impl Sharing {
     pub(super) fn answer(&self, rules: &Rules) -> &StoredResponse {
         self.answer.get_or_init(|| {
             let (head, trailer) = (self.head.clone(), self.trailer.clone());
-            StoredResponse::begun(head, self.policy, self.len, trailer, rules)
+            let answer = StoredResponse::begun(head, self.policy, self.len, trailer, rules);
+            Box::new(answer)
         })
     }
 }

@@ -12,10 +12,17 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 
 /// Writes the member of `Cache-Status` that this cache adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CacheStatus {
+pub(crate) struct CacheStatus(Arc<Member>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Member {
     /// The name of the cache, as a structured-field token or string.
-    name: Arc<str>,
+    name: Line,
+    /// What most answers of the inner service say: nothing was stored, and now something is.
+    stored: HeaderValue,
 }
+
+const STORED: Outcome = Outcome::answered(Forward::UriMiss, None, true);
 
 /// How much `Cache-Status` tells in its parameter `detail` (RFC 9211 §2.8), in the words of [`Reason`].
 ///
@@ -135,14 +142,15 @@ impl CacheStatus {
         }
         let mut item = Line::new();
         push_item(name, &mut item);
-        Ok(Self {
-            name: String::from_utf8_lossy(&item).into(),
-        })
+        Ok(Self(Arc::new(Member {
+            stored: write(&item, STORED, None),
+            name: item,
+        })))
     }
 
     /// The member of an answer that is the cache's own.
     pub(crate) fn detail(&self, detail: &'static str) -> HeaderValue {
-        let mut line = Line::from_slice(self.name.as_bytes());
+        let mut line = self.0.name.clone();
         line.extend_from_slice(b"; detail=");
         push_item(detail, &mut line);
         HeaderValue::from_bytes(&line).expect("names and details are written as visible ASCII")
@@ -150,35 +158,42 @@ impl CacheStatus {
 
     /// The member for one request. Allocates once.
     pub(crate) fn value(&self, outcome: Outcome, detail: Option<&str>) -> HeaderValue {
-        let mut line = Line::from_slice(self.name.as_bytes());
-        match outcome {
-            Outcome::Hit { ttl } => {
-                line.extend_from_slice(b"; hit; ttl=");
-                push_number(ttl, &mut line);
-            }
-            Outcome::Fwd {
-                reason,
-                status,
-                stored,
-                collapsed,
-            } => {
-                line.extend_from_slice(b"; fwd=");
-                line.extend_from_slice(reason.as_str().as_bytes());
-                if let Some(status) = status {
-                    line.extend_from_slice(b"; fwd-status=");
-                    push_number(status.into(), &mut line);
-                }
-                for (name, on) in [("; stored", stored), ("; collapsed", collapsed)] {
-                    line.extend_from_slice(if on { name.as_bytes() } else { b"" });
-                }
-            }
+        match (outcome, detail) {
+            (STORED, None) => self.0.stored.clone(),
+            (outcome, detail) => write(&self.0.name, outcome, detail),
         }
-        if let Some(detail) = detail {
-            line.extend_from_slice(b"; detail=");
-            push_item(detail, &mut line);
-        }
-        HeaderValue::from_bytes(&line).expect("names and details are written as visible ASCII")
     }
+}
+
+fn write(name: &[u8], outcome: Outcome, detail: Option<&str>) -> HeaderValue {
+    let mut line = Line::from_slice(name);
+    match outcome {
+        Outcome::Hit { ttl } => {
+            line.extend_from_slice(b"; hit; ttl=");
+            push_number(ttl, &mut line);
+        }
+        Outcome::Fwd {
+            reason,
+            status,
+            stored,
+            collapsed,
+        } => {
+            line.extend_from_slice(b"; fwd=");
+            line.extend_from_slice(reason.as_str().as_bytes());
+            if let Some(status) = status {
+                line.extend_from_slice(b"; fwd-status=");
+                push_number(status.into(), &mut line);
+            }
+            for (name, on) in [("; stored", stored), ("; collapsed", collapsed)] {
+                line.extend_from_slice(if on { name.as_bytes() } else { b"" });
+            }
+        }
+    }
+    if let Some(detail) = detail {
+        line.extend_from_slice(b"; detail=");
+        push_item(detail, &mut line);
+    }
+    HeaderValue::from_bytes(&line).expect("names and details are written as visible ASCII")
 }
 
 /// A line of ordinary length stays on the stack until it is copied into the value.

@@ -147,12 +147,14 @@ fn is_understood(status: StatusCode) -> bool {
 /// A stream of events has no end that it could be stored at.
 fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let essence = value
-            .as_bytes()
-            .split(|&byte| byte == b';')
-            .next()
-            .unwrap_or_default();
-        trim(essence).eq_ignore_ascii_case(b"text/event-stream")
+        const ESSENCE: &[u8] = b"text/event-stream";
+        let value = trim(value.as_bytes());
+        value
+            .split_at_checked(ESSENCE.len())
+            .is_some_and(|(essence, rest)| {
+                let ends = || matches!(trim(rest), [] | [b';', ..]);
+                essence.eq_ignore_ascii_case(ESSENCE) && ends()
+            })
     })
 }
 

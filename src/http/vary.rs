@@ -26,6 +26,10 @@ pub(crate) enum Vary {
 impl Vary {
     /// Reads every line of `Vary` as one list.
     pub(crate) fn parse(headers: &HeaderMap) -> Self {
+        // Most responses have none, and looking at each name costs less than looking for this one.
+        if !headers.keys().any(|name| *name == header::VARY) {
+            return Self::None;
+        }
         let mut fields = Vec::new();
         for token in tokens(headers, &header::VARY) {
             // `*` is a name by the grammar of names.

@@ -112,21 +112,24 @@ where
     pub(super) async fn run(
         self: Box<Self>,
         mut looked: Looked,
+        now: Timestamp,
     ) -> Result<Response<CacheBody<R>>, S::Error> {
+        let mut just_now = Some(now);
         let config = self.config.clone();
         let flights = config.cache.shared().response_flights.clone();
         let deadline = Instant::now() + config.follower_wait;
         let mut waited: Vec<Key> = Vec::new();
-        loop {
+        let (why, stale, leader, load) = loop {
             if let Looked::Ask = looked {
                 let selector = self.selector();
                 let fetching = lookup::fetch(&config, &self.base, selector, &self.patience);
                 looked = Box::pin(fetching).await;
+                just_now = None;
             }
             if let Looked::Unreachable = looked {
                 return Box::pin(self.forward_unkept()).await;
             }
-            let now = Timestamp::now();
+            let now = just_now.take().unwrap_or_else(Timestamp::now);
             let why = match self.weigh(&looked, now, !waited.is_empty()) {
                 Weighed::Answer(decision, telling) => {
                     self.count(decision);
@@ -151,9 +154,7 @@ where
                 Weighed::ForwardAlone if self.asked.directives.only_if_cached => {
                     return Ok(answer::only_if_cached(&config));
                 }
-                Weighed::ForwardAlone => {
-                    return self.forward(Reason::Personal, None, None, None).await;
-                }
+                Weighed::ForwardAlone => break (Reason::Personal, None, None, None),
             };
             let is_about_a_part = self.is_about_a_part(&looked);
             if is_about_a_part && self.asked.range == RangeField::Bytes {
@@ -163,11 +164,11 @@ where
                 return Ok(answer::only_if_cached(&config));
             }
             if is_about_a_part {
-                return self.forward(why, stale(looked), None, None).await;
+                break (why, stale(looked), None, None);
             }
             let key = self.flight_key(&looked);
             if !self.may_wait(why, now) || waited.contains(&key) {
-                return self.forward(why, stale(looked), None, None).await;
+                break (why, stale(looked), None, None);
             }
             let follower = match flights.join(&key) {
                 Joined::Leader(leader) => {
@@ -191,7 +192,7 @@ where
                         }
                         false => Some(leader),
                     };
-                    return self.forward(why, stale, leader, Some(load)).await;
+                    break (why, stale, leader, Some(load));
                 }
                 Joined::Follower(follower) => follower,
             };
@@ -205,7 +206,7 @@ where
                 Followed::Answer(mut response) => {
                     self.count(Decision::Collapsed);
                     self.mark_hit(&mut response);
-                    return Ok(response);
+                    return Ok(*response);
                 }
                 Followed::LookAgain => waited.push(key),
                 Followed::Alone => {
@@ -220,7 +221,7 @@ where
                         let (selector, patience) = (self.selector(), &self.patience);
                         looked = lookup::look(&config, &self.base, selector, now, patience).await;
                     }
-                    return self.forward(why, stale(looked), None, Some(load)).await;
+                    break (why, stale(looked), None, Some(load));
                 }
                 Followed::Failed(gate) => {
                     // Held until the inner service has answered: a few at a time.
@@ -228,7 +229,12 @@ where
                     let (selector, patience) = (self.selector(), &self.patience);
                     let again = lookup::look(&config, &self.base, selector, now, patience).await;
                     if let Weighed::Forward(..) = self.weigh(&again, now, true) {
-                        let response = self.forward(why, stale(again), None, None).await;
+                        let stale = stale(again);
+                        let says_nothing = self.asked.is_head && stale.is_none();
+                        let (base, patience) = (&self.base, &self.patience);
+                        let load =
+                            lookup::begin_forward(&config, base, patience, says_nothing).await;
+                        let response = self.forward(why, stale, None, load).await;
                         drop(permit);
                         return response;
                     }
@@ -241,7 +247,16 @@ where
             }
             let (selector, patience) = (self.selector(), &self.patience);
             looked = lookup::look(&config, &self.base, selector, now, patience).await;
-        }
+        };
+        let load = match load {
+            Some(load) => load,
+            None => {
+                let says_nothing = self.asked.is_head && stale.is_none();
+                let (base, patience) = (&self.base, &self.patience);
+                lookup::begin_forward(&config, base, patience, says_nothing).await
+            }
+        };
+        self.forward(why, stale, leader, load).await
     }
 
     /// Asks the inner service while the backend is out of reach. Nothing is stored, and so there is nothing that others
@@ -251,7 +266,7 @@ where
             return Ok(answer::only_if_cached(&self.config));
         }
         let load = lookup::begin_unkept(&self.config, &self.base).await;
-        self.forward(Reason::Backend, None, None, Some(load)).await
+        self.forward(Reason::Backend, None, None, load).await
     }
 
     /// What of the request chooses among what is stored for its URI.
@@ -438,7 +453,11 @@ where
         self.asked.is_head = false;
         self.patience = Patience::new(self.config.cache.backend_timeout());
         *self.request.method_mut() = http::Method::GET;
-        self.forward(Reason::Stale, stale, Some(leader), None).await
+        let asking = leader.ask();
+        let (base, patience) = (&self.base, &self.patience);
+        let load = lookup::begin_unseen(&self.config, base, patience).await;
+        drop(asking);
+        self.forward(Reason::Stale, stale, Some(leader), load).await
     }
 }
 

@@ -105,7 +105,7 @@ impl Cache {
         if !entry.has_tags() {
             return Ok(Some(entry));
         }
-        let checked = self.check_all(vec![Some(entry)]).await?;
+        let checked = Box::pin(self.check_all(vec![Some(entry)])).await?;
         Ok(checked.into_iter().flatten().next())
     }
 

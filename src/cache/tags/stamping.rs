@@ -260,7 +260,7 @@ impl Cache {
 
     /// Notes for the response under way that it is made of something with these tags.
     pub(in crate::cache) fn collect_stamps(&self, stamped: &Stamped) {
-        let Some(collected) = &self.0.collected else {
+        let Some(collected) = &self.1 else {
             return;
         };
         match stamped {

@@ -24,7 +24,7 @@ pub(super) enum Kind {
     /// A whole response.
     Whole,
     /// A part, and the fields of the whole that it is of.
-    Part(Piece, HeaderMap),
+    Part(Box<(Piece, HeaderMap)>),
     /// This request's alone: a handler that saw ranges may go by them in other ways than HTTP has it, and they are not in
     /// the key (ours).
     OfOne(Reason),
@@ -47,7 +47,7 @@ impl Answered {
                 let known = self.stored().and_then(Known::of);
                 let (client, received) = (&self.client, self.times.response);
                 match Piece::of(client, &parts.headers, received, body, known) {
-                    Ok((piece, headers)) => Kind::Part(piece, headers),
+                    Ok(part) => Kind::Part(Box::new(part)),
                     Err(reason) => Kind::OfOne(reason),
                 }
             }

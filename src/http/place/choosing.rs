@@ -1,6 +1,6 @@
 //! Under which key a response is stored: the URI's own, or that of a variant.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use http::HeaderName;
 
@@ -9,8 +9,10 @@ use super::{Lasts, Offer, Refused};
 use crate::http::precompress;
 use crate::{
     CodecId, Entry, Key, Peek, PutMode, Reason, Timestamp,
-    cache::Load,
+    cache::{Joined, Leader, Load},
     http::{
+        Landing,
+        commit::Commit,
         lookup,
         variants::{self, Id, Selector, Variant, VariantRecord},
         vary::Vary,
@@ -18,15 +20,69 @@ use crate::{
 };
 
 /// A key to store under, and which variant is there, with the record that has it.
-pub(super) type Place = (Key, Option<(Variant, VariantRecord)>);
+type Place = (Key, Option<(Variant, VariantRecord)>);
 
 /// How often a record of variants is tried to be changed while others change it too.
 const ATTEMPTS: usize = 4;
 
 impl Offer<'_> {
+    /// Gives what is to be stored its key. That the backend is asked for it, and waited for, is the exception.
+    pub(super) async fn settle(&self, commit: &mut Commit) -> Result<(), Refused> {
+        let chosen = match self.choose_at_once(&commit.load) {
+            Some(chosen) => chosen,
+            None => Box::pin(self.choose_by_asking(commit)).await,
+        };
+        let (key, variant) =
+            chosen.map_err(|refused| self.release(refused, commit.leader.as_ref()))?;
+        if let Some((variant, _)) = &variant {
+            commit.on_variant = Some(self.on_variant(variant.id));
+            if variant.purged.is_some() {
+                Arc::make_mut(&mut commit.head).purged = variant.purged;
+            }
+        }
+        (commit.key, commit.variant) = (key, variant);
+        self.hand_over(commit);
+        Ok(())
+    }
+
+    /// Lets those go who cannot have the response, and those who ask from now on wait for the variant that it is.
+    fn hand_over(&self, commit: &mut Commit) {
+        let (unshared, received) = (&self.config.unshared, self.times.response);
+        let policy = &commit.policy;
+        let is_reusable = received < policy.fresh_until() && !policy.must_be_validated();
+        match is_reusable {
+            true => unshared.remove(self.base),
+            false => unshared.insert(self.base, false, received),
+        }
+        let Some(leader) = commit.leader.take() else {
+            return;
+        };
+        if !is_reusable {
+            leader.announce(Landing::Unshared);
+        } else if commit.variant.is_some() && *leader.key() != commit.key {
+            let flights = &self.config.cache.shared().response_flights;
+            if let Joined::Leader(of_variant) = flights.join(&commit.key) {
+                commit.leader = Some(of_variant);
+            }
+            commit.before = Some(leader);
+        } else {
+            commit.leader = Some(leader);
+        }
+    }
+
+    /// [`choose`](Self::choose), which a request waits for no longer than for the backend.
+    async fn choose_by_asking(&self, commit: &Commit) -> Result<Place, Refused> {
+        let asking = commit.leader.as_ref().map(Leader::ask);
+        let keep_until = commit.policy.keep_until(&self.config.rules);
+        let choosing = pin!(self.choose(&commit.load, keep_until));
+        let chosen = self.patience.wait_for_all(choosing).await;
+        drop(asking);
+        chosen.unwrap_or(Err(Refused::BACKEND))
+    }
+
     /// The condition to store a variant under. It hangs on the record under the URI's key and ends with it; where others
     /// store too, one that they have stored meanwhile is as good.
-    pub(super) fn on_variant(&self, id: Id) -> PutMode {
+    fn on_variant(&self, id: Id) -> PutMode {
         let seen = self
             .stale
             .filter(|(_, stale)| stale.is_some_and(|stale| stale.id == id));
@@ -50,7 +106,7 @@ impl Offer<'_> {
     }
 
     /// [`choose`](Self::choose), where nobody has to be asked for it.
-    pub(super) fn choose_at_once(&self, load: &Load) -> Option<Result<Place, Refused>> {
+    fn choose_at_once(&self, load: &Load) -> Option<Result<Place, Refused>> {
         if load.is_given_up() {
             return Some(Err(Refused::BACKEND));
         }
@@ -72,11 +128,7 @@ impl Offer<'_> {
     }
 
     /// The key to store under, and which variant that is.
-    pub(super) async fn choose(
-        &self,
-        load: &Load,
-        keep_until: Timestamp,
-    ) -> Result<Place, Refused> {
+    async fn choose(&self, load: &Load, keep_until: Timestamp) -> Result<Place, Refused> {
         let (fields, by_uri) = self.selecting();
         for _ in 0..ATTEMPTS {
             let (there, mode) = self.look(load).await?;
