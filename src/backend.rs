@@ -17,16 +17,10 @@ mod calls;
     feature = "redis",
     feature = "sqlite"
 ))]
-#[cfg_attr(
-    not(any(feature = "aerospike", feature = "redis")),
-    allow(dead_code, reason = "MongoDB has fields for what is in a frame")
-)]
+#[allow(dead_code, reason = "every backend uses a part of it")]
 mod frame;
 #[cfg(feature = "_server")]
-#[cfg_attr(
-    not(any(feature = "aerospike", feature = "memcached", feature = "redis")),
-    allow(dead_code, reason = "MongoDB has fields for the parts of a key")
-)]
+#[allow(dead_code, reason = "every backend uses a part of it")]
 mod generation;
 mod guarded;
 pub(crate) mod join;
@@ -35,11 +29,16 @@ mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
 mod memory_policy;
+mod migrate;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod null;
+#[cfg(any(feature = "aerospike", feature = "_sql"))]
+mod pauses;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "_sql")]
+pub(crate) mod sql;
 
 use std::{fmt, time::Duration};
 
@@ -58,11 +57,18 @@ pub use memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use memory_policy::MemoryPolicy;
+pub use migrate::Migrate;
 #[cfg(feature = "mongodb")]
 pub use mongodb::{MongoDb, MongoDbBuilder};
 pub use null::Null;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
+#[cfg(feature = "mysql")]
+pub use sql::{MySql, MySqlBuilder};
+#[cfg(feature = "postgres")]
+pub use sql::{Postgres, PostgresBuilder};
+#[cfg(feature = "sqlite")]
+pub use sql::{Sqlite, SqliteBuilder};
 
 /// Where a [`Cache`](crate::Cache) keeps its entries.
 ///

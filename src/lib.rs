@@ -11,6 +11,9 @@
 //! [`Aerospike`]: https://docs.rs/larder/latest/larder/struct.Aerospike.html
 //! [`Memcached`]: https://docs.rs/larder/latest/larder/struct.Memcached.html
 //! [`MongoDb`]: https://docs.rs/larder/latest/larder/struct.MongoDb.html
+//! [`Sqlite`]: https://docs.rs/larder/latest/larder/struct.Sqlite.html
+//! [`Postgres`]: https://docs.rs/larder/latest/larder/struct.Postgres.html
+//! [`MySql`]: https://docs.rs/larder/latest/larder/struct.MySql.html
 //! [`Backend`]: crate::Backend
 //! [config/cache.toml]: crate::Settings
 //! [quickstart]: https://docs.rs/crate/larder/latest/source/examples/quickstart.rs
@@ -61,8 +64,8 @@ pub use self::{
 };
 pub use self::{
     backend::{
-        Backend, BreakerState, Capabilities, Lease, Leased, MemoryPolicy, Null, Peek, PutMode,
-        Usage,
+        Backend, BreakerState, Capabilities, Lease, Leased, MemoryPolicy, Migrate, Null, Peek,
+        PutMode, Usage,
     },
     cache::{Cache, CacheBuilder, Cached, LoadError, PutOptions, Reason, Reasons, Stats, Ttl},
     clock::Timestamp,
@@ -76,8 +79,8 @@ pub use self::{
     },
     key::{Key, KeyRef, KeySpace},
     settings::{
-        AerospikeSettings, BackendKind, ConnectMode, MemcachedSettings, MongoDbSettings,
-        RedisSettings, Secret, Settings,
+        AerospikeSettings, BackendKind, ConnectMode, DatabaseSettings, MemcachedSettings,
+        MongoDbSettings, RedisSettings, Secret, Settings, SqliteSettings,
     },
 };
 #[cfg(all(fuzzing, feature = "memcached"))]
@@ -91,8 +94,20 @@ pub use backend::{Memcached, MemcachedBuilder};
 pub use backend::{Memory, MemoryBuilder};
 #[cfg(feature = "mongodb")]
 pub use backend::{MongoDb, MongoDbBuilder};
+#[cfg(feature = "mysql")]
+pub use backend::{MySql, MySqlBuilder};
+#[cfg(feature = "postgres")]
+pub use backend::{Postgres, PostgresBuilder};
 #[cfg(feature = "redis")]
 pub use backend::{Redis, RedisBuilder};
+#[cfg(feature = "sqlite")]
+pub use backend::{Sqlite, SqliteBuilder};
+
+/// What the backends in SQL databases have in common: their tables, for who makes tables by hand.
+#[cfg(feature = "_sql")]
+pub mod sql {
+    pub use crate::backend::sql::{Dialect, schema};
+}
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/semantics.md")]

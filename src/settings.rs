@@ -3,6 +3,7 @@
 mod aerospike;
 mod backend_kind;
 mod connect_mode;
+mod database;
 mod layers;
 mod memcached;
 mod mongodb;
@@ -11,6 +12,7 @@ mod parse;
 mod read;
 mod redis;
 mod secret;
+mod sqlite;
 mod table;
 
 use std::{ffi::OsStr, time::Duration};
@@ -20,10 +22,12 @@ use figment::Figment;
 pub use aerospike::AerospikeSettings;
 pub use backend_kind::BackendKind;
 pub use connect_mode::ConnectMode;
+pub use database::DatabaseSettings;
 pub use memcached::MemcachedSettings;
 pub use mongodb::MongoDbSettings;
 pub use redis::RedisSettings;
 pub use secret::Secret;
+pub use sqlite::SqliteSettings;
 
 use crate::{CodecKind, MemoryPolicy, Result};
 
@@ -35,7 +39,7 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | Variable | Default | Meaning |
 /// |---|---|---|
 /// | `CACHE_CONFIG` | unset | The TOML file to read before the environment; not a key of that file. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `mongodb` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `mongodb`, `sqlite`, `postgres`, `mysql` or `null`, or an alias of theirs, see [`BackendKind`]. |
 /// | `CACHE_DEFAULT_TIMEOUT` | `300` | Seconds that an entry lives when nothing else says so; `0` for never ending. |
 /// | `CACHE_KEY_PREFIX` | `larder` | The namespace of every key. |
 /// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
@@ -100,11 +104,40 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_MONGODB_CLIENT_CERT_KEY_FILE` | unset | The certificate that the client shows, with its private key. |
 /// | `CACHE_MONGODB_POOL_SIZE` | unset | The most connections to one server; unset, as the URL says, else 32. |
 /// | `CACHE_MONGODB_CONNECT_TIMEOUT` | `2s` | The time to make a connection: a whole number with `ms` or `s`. |
+/// | `CACHE_SQLITE_PATH` | unset | The file of `sqlite`. |
+/// | `CACHE_SQLITE_TABLE` | `larder` | The name of the table of entries; two others begin with it. |
+/// | `CACHE_SQLITE_MIGRATE` | `apply` | Whether tables that are missing are made (`apply`) or an error (`check`). |
+/// | `CACHE_SQLITE_POOL_SIZE` | `4` | How many calls read at the same time. |
+/// | `CACHE_SQLITE_BUSY_TIMEOUT` | `2s` | How long a write waits for those of other processes: a whole number with `ms` or `s`. |
+/// | `CACHE_SQLITE_SWEEP_INTERVAL` | `60s` | How often what has ended is removed: a whole number with `ms` or `s`, or `off`. |
+/// | `CACHE_POSTGRES_URL` | unset | Where `postgres` is: `postgres://user:password@host:5432/database`; secret. |
+/// | `CACHE_POSTGRES_PASSWORD` | unset | The user's password, beside the URL; secret. |
+/// | `CACHE_POSTGRES_TLS` | `false` | Whether the connection is by TLS; the URL's `sslmode` may say so too. |
+/// | `CACHE_POSTGRES_CA_FILE` | unset | The certificates of the authorities that the server's may be of, beside this machine's. |
+/// | `CACHE_POSTGRES_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |
+/// | `CACHE_POSTGRES_CLIENT_KEY_FILE` | unset | That certificate's private key. |
+/// | `CACHE_POSTGRES_TABLE` | `larder` | The name of the table of entries; two others begin with it. |
+/// | `CACHE_POSTGRES_MIGRATE` | `apply` | Whether tables that are missing are made (`apply`) or an error (`check`). |
+/// | `CACHE_POSTGRES_POOL_SIZE` | `10` | The most connections. |
+/// | `CACHE_POSTGRES_CONNECT_TIMEOUT` | `5s` | How long connecting may take, and waiting for a free connection: a whole number with `ms` or `s`. |
+/// | `CACHE_POSTGRES_SWEEP_INTERVAL` | `60s` | How often what has ended is removed: a whole number with `ms` or `s`, or `off`. |
+/// | `CACHE_MYSQL_URL` | unset | Where `mysql` is: `mysql://user:password@host:3306/database`; secret. |
+/// | `CACHE_MYSQL_PASSWORD` | unset | The user's password, beside the URL; secret. |
+/// | `CACHE_MYSQL_TLS` | `false` | Whether the connection is by TLS; the URL's `sslmode` may say so too. |
+/// | `CACHE_MYSQL_CA_FILE` | unset | The certificates of the authorities that the server's may be of, beside this machine's. |
+/// | `CACHE_MYSQL_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |
+/// | `CACHE_MYSQL_CLIENT_KEY_FILE` | unset | That certificate's private key. |
+/// | `CACHE_MYSQL_TABLE` | `larder` | The name of the table of entries; two others begin with it. |
+/// | `CACHE_MYSQL_MIGRATE` | `apply` | Whether tables that are missing are made (`apply`) or an error (`check`). |
+/// | `CACHE_MYSQL_POOL_SIZE` | `10` | The most connections. |
+/// | `CACHE_MYSQL_CONNECT_TIMEOUT` | `5s` | How long connecting may take, and waiting for a free connection: a whole number with `ms` or `s`. |
+/// | `CACHE_MYSQL_SWEEP_INTERVAL` | `60s` | How often what has ended is removed: a whole number with `ms` or `s`, or `off`. |
 ///
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
 /// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*`, `CACHE_REDIS_*`,
-/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*` and `CACHE_MONGODB_*` variables, an unknown name is an error.
+/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*`, `CACHE_MONGODB_*`, `CACHE_SQLITE_*`, `CACHE_POSTGRES_*` and `CACHE_MYSQL_*`
+/// variables, an unknown name is an error.
 ///
 /// # Examples
 ///
@@ -180,6 +213,12 @@ pub struct Settings {
     pub memcached: MemcachedSettings,
     /// Where the MongoDB servers are, and how to talk to them (`CACHE_MONGODB_*`).
     pub mongodb: MongoDbSettings,
+    /// Where the SQLite file is (`CACHE_SQLITE_*`).
+    pub sqlite: SqliteSettings,
+    /// How to get to a PostgreSQL server (`CACHE_POSTGRES_*`).
+    pub postgres: DatabaseSettings,
+    /// How to get to a MySQL or MariaDB server (`CACHE_MYSQL_*`).
+    pub mysql: DatabaseSettings,
 }
 
 impl Settings {
@@ -287,6 +326,9 @@ impl Default for Settings {
             aerospike: AerospikeSettings::default(),
             memcached: MemcachedSettings::default(),
             mongodb: MongoDbSettings::default(),
+            sqlite: SqliteSettings::default(),
+            postgres: DatabaseSettings::default(),
+            mysql: DatabaseSettings::default(),
         }
     }
 }

@@ -211,12 +211,7 @@ fn null_has_the_names_that_other_caches_give_it() {
 
 #[test]
 fn a_backend_that_this_version_lacks_names_its_feature() {
-    for (feature, names) in [
-        ("dynamodb", "DynamoDB"),
-        ("sqlite", "sqlite"),
-        ("postgres", "postgres postgresql"),
-        ("mysql", "mysql mariadb"),
-    ] {
+    for (feature, names) in [("dynamodb", "DynamoDB")] {
         for name in names.split(' ') {
             assert_eq!(
                 refusal([("CACHE_TYPE", name)]),
@@ -263,6 +258,24 @@ fn servers_are_named_as_elsewhere() {
             "mongodb",
             cfg!(feature = "mongodb"),
             "mongodb mongo MongoDBCache cachelib.mongodb.MongoDbCache",
+        ),
+        (
+            BackendKind::Sqlite,
+            "sqlite",
+            cfg!(feature = "sqlite"),
+            "sqlite SQLite sqlite3",
+        ),
+        (
+            BackendKind::Postgres,
+            "postgres",
+            cfg!(feature = "postgres"),
+            "postgres postgresql PostgreSQL",
+        ),
+        (
+            BackendKind::MySql,
+            "mysql",
+            cfg!(feature = "mysql"),
+            "mysql MySQL mariadb MariaDB",
         ),
     ] {
         for name in names.split(' ') {
@@ -385,11 +398,11 @@ fn several_redis_servers_contradict_one_and_each_other() {
 fn an_unknown_backend_lists_the_names_and_the_nearest() {
     assert_eq!(
         refusal([("CACHE_TYPE", "memroy")]),
-        "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb, sqlite, postgres, mysql or null; it is \"memroy\" (set in the pairs given); did you mean memory?",
     );
     assert_eq!(
         refusal([("CACHE_TYPE", "myapp.RedisCache")]),
-        "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb or null; it is \"myapp.RedisCache\" (set in the pairs given)",
+        "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb, sqlite, postgres, mysql or null; it is \"myapp.RedisCache\" (set in the pairs given)",
     );
 }
 
@@ -752,7 +765,7 @@ fn each_mistake_names_its_own_source() {
         jail.set_env("CACHE_TTL_MAX", "400");
         assert_eq!(
             Settings::load().unwrap_err().to_string(),
-            "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb or null; it is \"nul\" (set in the environment); did you mean null?\n\
+            "CACHE_TYPE must be memory, redis, aerospike, memcached, mongodb, sqlite, postgres, mysql or null; it is \"nul\" (set in the environment); did you mean null?\n\
              CACHE_TTL_MIN is 500 s (set in shop.toml), longer than CACHE_TTL_MAX, 400 s (set in the environment)",
         );
         Ok(())

@@ -129,7 +129,7 @@ impl Namespace {
     }
 
     /// The name as it is in keys.
-    #[cfg(feature = "mongodb")]
+    #[cfg(any(feature = "mongodb", feature = "_sql"))]
     pub(super) fn encoded(&self) -> &[u8] {
         &self.head[..self.encoded_len]
     }

@@ -8,8 +8,14 @@ mod memcached;
 mod memory;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use super::{Cache, CacheBuilder};
 use crate::{Backend, BackendKind, ConnectMode, Error, ErrorKind, Null, Result, Settings};
@@ -111,6 +117,12 @@ async fn backend(settings: &Settings) -> Result<CacheBuilder> {
         BackendKind::Memcached => memcached::builder(settings).await,
         #[cfg(feature = "mongodb")]
         BackendKind::MongoDb => mongodb::builder(settings).await,
+        #[cfg(feature = "sqlite")]
+        BackendKind::Sqlite => sqlite::builder(settings).await,
+        #[cfg(feature = "postgres")]
+        BackendKind::Postgres => postgres::builder(settings).await,
+        #[cfg(feature = "mysql")]
+        BackendKind::MySql => mysql::builder(settings).await,
         #[allow(unreachable_patterns, reason = "with every feature there is none left")]
         other => Err(off_in_this_build(other)),
     }

@@ -21,6 +21,12 @@ pub enum BackendKind {
     Memcached,
     /// `mongodb`: in a MongoDB collection, under the feature `mongodb`. Aliases: `mongo`, `MongoDbCache`.
     MongoDb,
+    /// `sqlite`: in a SQLite file, under the feature `sqlite`. Alias: `sqlite3`.
+    Sqlite,
+    /// `postgres`: in tables of PostgreSQL, under the feature `postgres`. Alias: `postgresql`.
+    Postgres,
+    /// `mysql`: in tables of MySQL or MariaDB, under the feature `mysql`. Alias: `mariadb`.
+    MySql,
     /// `null`: nowhere, every read is a miss. Aliases: `none`, `off`, `disabled`, `NullCache`.
     Null,
 }
@@ -55,6 +61,9 @@ impl BackendKind {
             Self::Aerospike => "aerospike",
             Self::Memcached => "memcached",
             Self::MongoDb => "mongodb",
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+            Self::MySql => "mysql",
             Self::Null => "null",
         }
     }
@@ -67,6 +76,9 @@ impl BackendKind {
             Self::Aerospike => cfg!(feature = "aerospike"),
             Self::Memcached => cfg!(feature = "memcached"),
             Self::MongoDb => cfg!(feature = "mongodb"),
+            Self::Sqlite => cfg!(feature = "sqlite"),
+            Self::Postgres => cfg!(feature = "postgres"),
+            Self::MySql => cfg!(feature = "mysql"),
             Self::Null => true,
         }
     }
@@ -98,6 +110,9 @@ impl BackendKind {
             ),
             Choice(Self::Aerospike, Self::Aerospike.name(), &["aerospikecache"]),
             Choice(Self::Memcached, Self::Memcached.name(), MEMCACHED),
+            Choice(Self::Sqlite, Self::Sqlite.name(), &["sqlite3"]),
+            Choice(Self::Postgres, Self::Postgres.name(), &["postgresql"]),
+            Choice(Self::MySql, Self::MySql.name(), &["mariadb"]),
             Choice(
                 Self::MongoDb,
                 Self::MongoDb.name(),
@@ -111,12 +126,9 @@ impl BackendKind {
         ];
         match fold(name).as_str() {
             "dynamodb" | "dynamodbcache" => Err(Refusal::not_in_this_version("dynamodb")),
-            "sqlite" | "sqlite3" => Err(Refusal::not_in_this_version("sqlite")),
-            "postgres" | "postgresql" => Err(Refusal::not_in_this_version("postgres")),
-            "mysql" | "mariadb" => Err(Refusal::not_in_this_version("mysql")),
             "filesystem" | "filesystemcache" | "file" | "pickle" | "dbm" => Err(Refusal::Because(
-                "keeps entries in files, for which larder has CACHE_TYPE=sqlite; that needs the \
-                 feature \"sqlite\", which this version of larder does not have yet"
+                "keeps entries in files, for which larder has CACHE_TYPE=sqlite: all of them are in one file, \
+                 that of CACHE_SQLITE_PATH"
                     .to_owned(),
             )),
             _ => match Choice::find(&choices, name)? {

@@ -8,7 +8,7 @@ use figment::{
 };
 
 use super::{
-    Settings,
+    Settings, database,
     parse::Refusal,
     table::{self, Form, PREFIX, Setting, by_variable},
 };
@@ -201,6 +201,7 @@ impl Reader<'_> {
         };
         let mut found = settings.redis.contradictions(set);
         found.extend(settings.memcached.contradictions(set));
+        found.extend(database::contradictions(set));
         self.problems.extend(found);
     }
 

@@ -1,13 +1,13 @@
 //! Every setting there is, in the order of the documentation.
 
 use super::{
-    BackendKind, ConnectMode, Secret, Settings, aerospike, memcached, mongodb,
+    BackendKind, ConnectMode, Secret, Settings, aerospike, database, memcached, mongodb,
     nearest::nearest,
     parse::{
         Refusal, at_least_one, bytes, codec, duration, flag, memory_policy, seconds,
         seconds_or_never, times,
     },
-    redis,
+    redis, sqlite,
 };
 use crate::CodecKind;
 
@@ -23,6 +23,9 @@ pub(super) const SECTIONS: &[&str] = &[
     "CACHE_AEROSPIKE_",
     "CACHE_MEMCACHED_",
     "CACHE_MONGODB_",
+    "CACHE_SQLITE_",
+    "CACHE_POSTGRES_",
+    "CACHE_MYSQL_",
 ];
 
 /// The shortest `CACHE_HASH_KEY`: 128 bits, out of reach of guessing.
@@ -72,6 +75,9 @@ static TABLES: &[&[Setting]] = &[
     &aerospike::SETTINGS,
     &memcached::SETTINGS,
     &mongodb::SETTINGS,
+    &sqlite::SETTINGS,
+    &database::POSTGRES,
+    &database::MYSQL,
 ];
 
 /// The variable that was surely meant by a name that is another program's, or else the nearest, and how many edits away
@@ -87,7 +93,7 @@ pub(super) fn meant(name: &str) -> Option<(&'static str, usize)> {
 static SETTINGS: [Setting; 16] = [
     Setting {
         variable: "CACHE_TYPE",
-        expects: "memory, redis, aerospike, memcached, mongodb or null",
+        expects: "memory, redis, aerospike, memcached, mongodb, sqlite, postgres, mysql or null",
         default: Some("memory"),
         form: Form::Word,
         read: |settings, text| {

@@ -12,24 +12,29 @@
 #![allow(clippy::unwrap_used, reason = "it is for tests only")]
 
 mod aerospike;
+mod mariadb;
 #[cfg(feature = "testing")]
 pub(crate) mod matrix;
 mod memcached;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+mod postgres;
 mod process;
 mod proxy;
 mod redis;
 mod redis_cluster;
 mod redis_sentinel;
+mod template;
 mod tls;
 
 use std::io::Write;
 
 pub(crate) use aerospike::Aerospike;
+pub(crate) use mariadb::{MariaDb, Options as MariaDbOptions};
 pub(crate) use memcached::{Memcached, MemcachedOptions};
 #[cfg(feature = "mongodb")]
 pub(crate) use mongodb::{MongoDb, Node};
+pub(crate) use postgres::{Options as PostgresOptions, Postgres};
 pub(crate) use proxy::{Link, Proxy};
 pub(crate) use redis::{Options, Redis, redis_cli, valkey};
 pub(crate) use redis_cluster::Cluster;

@@ -26,6 +26,35 @@ pub(super) fn mortal(program: &str) -> Command {
     command
 }
 
+/// Whether the tests run as the user who may do everything, as whom no database wants to run.
+pub(super) fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    lines.any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+}
+
+/// A process and what it has started, as far as the system tells.
+pub(super) fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    for child in children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+    {
+        family.extend(self::family(child));
+    }
+    family
+}
+
+/// Sends a signal to processes of which some may have ended.
+pub(super) fn signal_all(name: &str, pids: &[u32]) {
+    for pid in pids {
+        let kill = format!("kill -{name} {pid} 2>/dev/null");
+        let _ = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    }
+}
+
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
 
 /// The signal comes when the *thread* that started a process ends, and that of a test ends early. So one thread starts

@@ -8,11 +8,11 @@ use super::{
     super::{
         calls::{ROWS, calls},
         generation::{Generation, Namespace},
+        pauses::Pauses,
     },
     connection::Connection,
     error::{Failure, is_busy, is_refusal},
     markers::{ATTEMPTS, changed_at_every_attempt},
-    waiting::Pauses,
 };
 use crate::{Key, Result};
 
