@@ -41,9 +41,7 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | Variable | Default | Meaning |
 /// |---|---|---|
 /// | `CACHE_CONFIG` | unset | The TOML file to read before the environment; not a key of that file. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `sqlite`, `postgres`, `mysql` or `null`, or an alias of theirs, see [`BackendKind`]. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `dynamodb` or `null`, or an alias of theirs, see [`BackendKind`]. |
-/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `mongodb` or `null`, or an alias of theirs, see [`BackendKind`]. |
+/// | `CACHE_TYPE` | `memory` | The backend: `memory`, `redis`, `aerospike`, `memcached`, `mongodb`, `dynamodb`, `sqlite`, `postgres`, `mysql` or `null`, or an alias of theirs, see [`BackendKind`]. |
 /// | `CACHE_DEFAULT_TIMEOUT` | `300` | Seconds that an entry lives when nothing else says so; `0` for never ending. |
 /// | `CACHE_KEY_PREFIX` | `larder` | The namespace of every key. |
 /// | `CACHE_THRESHOLD` | unset | The most entries that `memory` holds; unset, only their bytes count. |
@@ -151,10 +149,8 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// An empty value is an unset one. Every wrong setting is reported at once, each in a sentence that names the variable
 /// and where its value came from. An unknown `CACHE_*` variable belongs to somebody else and is left alone, with a
 /// warning in the log when it is nearly one of these; in the file, and among the `CACHE_MEMORY_*`, `CACHE_REDIS_*`,
-/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*`, `CACHE_SQLITE_*`, `CACHE_POSTGRES_*` and `CACHE_MYSQL_*` variables, an unknown
-/// name is an error.
-/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*` and `CACHE_DYNAMODB_*` variables, an unknown name is an error.
-/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*` and `CACHE_MONGODB_*` variables, an unknown name is an error.
+/// `CACHE_AEROSPIKE_*`, `CACHE_MEMCACHED_*`, `CACHE_MONGODB_*`, `CACHE_DYNAMODB_*`, `CACHE_SQLITE_*`, `CACHE_POSTGRES_*` and
+/// `CACHE_MYSQL_*` variables, an unknown name is an error.
 ///
 /// # Examples
 ///

@@ -25,7 +25,7 @@ const NAME: &str = "mongodb";
 /// Entries in a MongoDB collection, under the feature `mongodb` (`CACHE_TYPE=mongodb`).
 ///
 /// Made by [`builder`](Self::builder), or from `CACHE_MONGODB_*` by [`Cache::from_env`](crate::Cache::from_env). It is
-/// tested on MongoDB 6.0, alone and as a replica set. Cloning shares the connections.
+/// tested on MongoDB 6.0, alone and as a replica set of one; a fail-over has not been measured. Cloning shares the connections.
 ///
 /// # What it can do
 ///

@@ -127,12 +127,6 @@ async fn backend(settings: &Settings) -> Result<CacheBuilder> {
         BackendKind::DynamoDb => dynamodb::builder(settings).await,
         #[cfg(feature = "mongodb")]
         BackendKind::MongoDb => mongodb::builder(settings).await,
-        #[cfg(feature = "sqlite")]
-        BackendKind::Sqlite => sqlite::builder(settings).await,
-        #[cfg(feature = "postgres")]
-        BackendKind::Postgres => postgres::builder(settings).await,
-        #[cfg(feature = "mysql")]
-        BackendKind::MySql => mysql::builder(settings).await,
         #[allow(unreachable_patterns, reason = "with every feature there is none left")]
         other => Err(off_in_this_build(other)),
     }
