@@ -44,9 +44,9 @@ impl Parts {
         let are_there = spans
             .iter()
             .all(|span| span.start < span.end && span.end <= len);
-        let sum = spans
-            .iter()
-            .try_fold(0_u64, |sum, span| sum.checked_add(span.end - span.start));
+        let sum = spans.iter().try_fold(0_u64, |sum, span| {
+            sum.checked_add(span.end.checked_sub(span.start)?)
+        });
         let is_whole = are_apart && are_there && count > 0 && sum == Some(bytes.len() as u64);
         is_whole.then(|| Self {
             len,
@@ -290,4 +290,43 @@ fn honest_range(response: &HeaderMap, body: &SizeHint) -> Option<ContentRange> {
     };
     let is_len = body.exact().is_none_or(|exact| exact == len);
     (is_declared && is_len && !multipart).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(len: u64, spans: &[(u64, u64)], bytes: &[u8]) -> Bytes {
+        let mut encoded = BytesMut::new();
+        encoded.put_u64(len);
+        encoded.put_u16(spans.len() as u16);
+        for (start, end) in spans {
+            encoded.put_u64(*start);
+            encoded.put_u64(*end);
+        }
+        encoded.put_slice(bytes);
+        encoded.freeze()
+    }
+
+    #[test]
+    fn parts_that_are_apart_and_all_there_are_read() {
+        let parts = Parts::read(&encoded(9, &[(0, 2), (4, 7)], b"abxyz")).unwrap();
+        assert_eq!(parts.take(&(4..6)), Some(Bytes::from("xy")));
+        assert_eq!(parts.take(&(1..5)), None);
+    }
+
+    #[test]
+    fn parts_that_cannot_be_are_none() {
+        for (spans, bytes) in [
+            (&[(4, 2)][..], &b""[..]),
+            (&[(0, 2), (7, 4)], b"ab"),
+            (&[(0, 2), (2, 4)], b"abcd"),
+            (&[(8, 10)], b"ab"),
+            (&[(0, 2)], b"abc"),
+            (&[(0, u64::MAX), (0, u64::MAX)], b""),
+            (&[], b""),
+        ] {
+            assert_eq!(Parts::read(&encoded(9, spans, bytes)), None, "{spans:?}");
+        }
+    }
 }
