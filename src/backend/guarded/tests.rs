@@ -178,7 +178,8 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn a_guarded_backend_passes_the_suite() {
-    let server = Memory::new();
+    // What one behaviour leaves must not push out what another one reads.
+    let server = Memory::builder().max_bytes(1 << 30).build();
     let start = || async { Guarded::new(Arc::new(Client::of(&server)), GuardRules::default()) };
     let report = testing::suite(start).await;
     assert!(report.passed().count() >= 80, "{report}");
