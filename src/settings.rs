@@ -174,13 +174,12 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// ```
 /// use larder::{ErrorKind, Settings};
 ///
-/// let error = Settings::from_pairs([("CACHE_TYPE", "dynamodb"), ("CACHE_DEFAULT_TIMEOUT", "5m")]).unwrap_err();
+/// let error = Settings::from_pairs([("CACHE_DEFAULT_TIMEOUT", "5m"), ("CACHE_IGNORE_ERRORS", "maybe")]).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Settings);
 /// assert_eq!(
 ///     error.to_string(),
-///     "CACHE_TYPE=dynamodb needs the feature \"dynamodb\", which this version of larder does not have yet \
-///      (set in the pairs given)\n\
-///      CACHE_DEFAULT_TIMEOUT must be whole seconds, 0 for never; it is \"5m\" (set in the pairs given)",
+///     "CACHE_DEFAULT_TIMEOUT must be whole seconds, 0 for never; it is \"5m\" (set in the pairs given)\n\
+///      CACHE_IGNORE_ERRORS must be true or false; it is \"maybe\" (set in the pairs given)",
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
