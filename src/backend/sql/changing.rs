@@ -17,6 +17,21 @@ use crate::{Error, ErrorKind, Key, Timestamp, backend::generation::Namespace};
 /// So many keys are deleted by one statement.
 const ROWS: usize = 128;
 
+/// The rows in parts of a power of two each, so that there are few texts of statements and the server keeps all of them.
+pub(super) fn powers<T>(rows: &[T], most: usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let len = rest
+            .len()
+            .checked_ilog2()
+            .map_or(0, |power| 1 << power)
+            .min(most);
+        let (part, tail) = rest.split_at(len);
+        rest = tail;
+        (len > 0).then_some(part)
+    })
+}
+
 impl Sql {
     pub(super) async fn delete_many(&self, keys: &[Key]) -> Result<Vec<bool>, Failure> {
         self.open()?;
@@ -31,7 +46,7 @@ impl Sql {
             let mut rows: Vec<_> = ids.iter().zip(&places).collect();
             rows.sort();
             rows.dedup_by_key(|(id, _)| *id);
-            for rows in rows.chunks(ROWS) {
+            for rows in powers(&rows, ROWS) {
                 let ids: Vec<_> = rows.iter().map(|(id, _)| (*id).clone()).collect();
                 let were_live = self.delete_ids(&namespace, &ids).await?;
                 for ((_, place), was_live) in rows.iter().zip(were_live) {
@@ -140,5 +155,24 @@ impl Sql {
             }
         }
         Err(Error::new(ErrorKind::Backend, "the key changed at every attempt").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_powers_of_two_and_leave_nothing_out() {
+        for len in 0..600 {
+            let rows: Vec<_> = (0..len).collect();
+            let parts: Vec<_> = powers(&rows, 128).collect();
+            assert_eq!(parts.concat(), rows);
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| part.len().is_power_of_two() && part.len() <= 128)
+            );
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::Dialect;
 use crate::{Error, ErrorKind};
 
 /// Why a statement was not carried out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) cause: Cause,
     pub(super) error: Error,

@@ -2,13 +2,16 @@
 //!
 //! They are the backend's own business and not that of the client library's pool, which asks the server for a sign of life
 //! after every call and waits for a server that refuses: a call here is one round trip, and fails at once where nobody
-//! listens.
+//! listens. Who waits takes whatever connection is free first, an old one or the one that is made meanwhile.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, Semaphore},
     time::timeout,
 };
 
@@ -48,8 +51,16 @@ pub(super) struct Pool<D: Driver>(Arc<Shared<D>>);
 struct Shared<D: Driver> {
     dialect: Dialect,
     options: Options<D>,
-    permits: Arc<Semaphore>,
+    size: usize,
     idle: Mutex<Vec<Idle<D>>>,
+    /// A permit for each connection that is idle: who waits for one has a place in a queue.
+    free: Semaphore,
+    /// Connections that there are, and that are being made.
+    count: AtomicUsize,
+    /// Tells those who wait that there is one less.
+    fewer: Notify,
+    /// Why the latest connection was not made.
+    refusal: Mutex<Option<Failure>>,
     connect_timeout: Duration,
     closed: AtomicBool,
 }
@@ -64,49 +75,87 @@ impl<D: Driver> Shared<D> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, connection: D::Connection) {
+    fn refusal(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up a number of connections.
+    fn lose(&self, number: usize) {
+        self.count.fetch_sub(number, Ordering::AcqRel);
+        self.fewer.notify_waiters();
+    }
+}
+
+/// One of the connections that there may be.
+struct Seat<D: Driver>(Option<Arc<Shared<D>>>);
+
+impl<D: Driver> Seat<D> {
+    /// One more, unless there are as many as there may be.
+    fn take(shared: &Arc<Shared<D>>) -> Option<Self> {
+        let more = |count: usize| (count < shared.size).then_some(count + 1);
+        let count = &shared.count;
+        let taken = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.is_ok().then(|| Self(Some(shared.clone())))
+    }
+
+    /// Gives the connection to the next who waits.
+    fn keep(mut self, connection: D::Connection) {
+        let Some(shared) = &self.0 else {
+            return;
+        };
         // Checked under the lock, so that closing finds every connection that is kept.
-        let mut idle = self.idle();
-        if !self.closed.load(Ordering::Acquire) {
-            let since = Timestamp::now();
-            idle.push(Idle { connection, since });
+        let mut idle = shared.idle();
+        if shared.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let since = Timestamp::now();
+        idle.push(Idle { connection, since });
+        shared.free.add_permits(1);
+        drop(idle);
+        // It is counted as long as it is idle.
+        self.0 = None;
+    }
+}
+
+impl<D: Driver> Drop for Seat<D> {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.lose(1);
         }
     }
 }
 
 /// A connection that is in use.
 struct Used<D: Driver> {
-    connection: Option<D::Connection>,
+    parts: Option<(Seat<D>, D::Connection)>,
     /// Whether it is in the middle of a call.
     busy: bool,
-    shared: Arc<Shared<D>>,
-    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<D: Driver> Used<D> {
-    fn discard(mut self) {
-        self.connection = None;
+    fn new(seat: Seat<D>, connection: D::Connection) -> Self {
+        Self {
+            parts: Some((seat, connection)),
+            busy: false,
+        }
     }
 }
 
 impl<D: Driver> Drop for Used<D> {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
+        let Some((seat, mut connection)) = self.parts.take() else {
             return;
         };
         if !self.busy {
-            self.shared.keep(connection);
-            return;
+            return seat.keep(connection);
         }
         // Somebody gave up waiting. What the server has yet to answer must not be taken for the answer to another one, nor
         // what is done next belong to a transaction that nobody ends.
         if let Ok(runtime) = Handle::try_current() {
-            let (shared, permit) = (self.shared.clone(), self.permit.take());
             runtime.spawn(async move {
                 if let Ok(Ok(())) = timeout(REPAIR, D::repair(&mut connection)).await {
-                    shared.keep(connection);
+                    seat.keep(connection);
                 }
-                drop(permit);
             });
         }
     }
@@ -122,96 +171,94 @@ impl<D: Driver> Pool<D> {
         Self(Arc::new(Shared {
             dialect,
             options,
-            permits: Arc::new(Semaphore::new(size.clamp(1, Semaphore::MAX_PERMITS))),
+            size: size.max(1),
             idle: Mutex::default(),
+            free: Semaphore::new(0),
+            count: AtomicUsize::new(0),
+            fewer: Notify::new(),
+            refusal: Mutex::default(),
             connect_timeout,
             closed: AtomicBool::new(false),
         }))
     }
 
     async fn acquire(&self) -> Result<Used<D>, Failure> {
-        let shared = &self.0;
-        let permit = timeout(
-            shared.connect_timeout,
-            shared.permits.clone().acquire_owned(),
-        );
-        let permit = match permit.await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(errors::closed().into()),
-            Err(_) => {
-                let message = format!(
-                    "every connection was in use for {:?}; {}_POOL_SIZE is their number",
-                    shared.connect_timeout,
-                    shared.dialect.settings()
-                );
-                return Err(Error::new(ErrorKind::Timeout, message).into());
-            }
-        };
-        let used = |connection, permit| Used {
-            connection: Some(connection),
-            busy: false,
-            shared: shared.clone(),
-            permit: Some(permit),
-        };
-        loop {
-            let Some(idle) = shared.idle().pop() else {
-                break;
-            };
-            if Timestamp::now().since(idle.since) < IDLE {
-                return Ok(used(idle.connection, permit));
-            }
-            let mut connection = idle.connection;
-            if let Ok(Ok(())) = timeout(REPAIR, connection.ping()).await {
-                return Ok(used(connection, permit));
-            }
-        }
-        self.connect(permit).await
+        let limit = self.0.connect_timeout;
+        timeout(limit, self.wait()).await.unwrap_or_else(|_| {
+            let message = format!(
+                "no connection was free within {limit:?} ({}); {}_POOL_SIZE is their number",
+                self.0.dialect.connect_timeout(),
+                self.0.dialect.settings()
+            );
+            Err(Error::new(ErrorKind::Timeout, message).into())
+        })
     }
 
-    /// Makes a connection, and goes on with it when nobody waits any more: the next caller finds it.
-    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Used<D>, Failure> {
-        let shared = self.0.clone();
-        let connecting = tokio::spawn(async move {
-            D::prepare(&shared.options).await?;
-            let connect = async {
-                let mut connection = shared.options.connect().await?;
-                D::greet(&mut connection).await?;
-                Ok(connection)
-            };
-            let connection = match timeout(shared.connect_timeout, connect).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return Err(errors::connecting(shared.dialect, &error)),
-                Err(_) => {
-                    let setting = shared.dialect.connect_timeout();
-                    let message = format!("no connection within {setting}");
-                    return Err(Error::new(ErrorKind::Timeout, message).into());
+    async fn wait(&self) -> Result<Used<D>, Failure> {
+        let shared = &self.0;
+        let mut connects = true;
+        loop {
+            let mut fewer = pin!(shared.fewer.notified());
+            fewer.as_mut().enable();
+            if let Ok(permit) = shared.free.try_acquire() {
+                permit.forget();
+                match self.take_idle().await {
+                    Some(used) => return Ok(used),
+                    None => continue,
                 }
-            };
-            Ok(Used {
-                connection: Some(connection),
-                busy: false,
-                shared,
-                permit: Some(permit),
-            })
-        });
-        match connecting.await {
-            Ok(connected) => connected,
-            Err(_) => {
-                let message = "the runtime ended while connecting";
-                Err(Error::new(ErrorKind::Unavailable, message).into())
+            }
+            if connects && let Some(seat) = Seat::take(shared) {
+                // Once is enough for one who waits: a server that has no room for more is not to be asked all the time.
+                connects = false;
+                connect(seat, shared.clone());
+            }
+            if !connects && shared.count.load(Ordering::Acquire) == 0 {
+                let refusal = shared.refusal().clone();
+                return Err(refusal.unwrap_or_else(|| {
+                    let message = "every connection to the database broke";
+                    Error::new(ErrorKind::Unavailable, message).into()
+                }));
+            }
+            let mut free = pin!(shared.free.acquire());
+            let is_free = poll_fn(|context| {
+                if let Poll::Ready(permit) = free.as_mut().poll(context) {
+                    return Poll::Ready(Some(permit));
+                }
+                fewer.as_mut().poll(context).map(|()| None)
+            });
+            match is_free.await {
+                Some(Ok(permit)) => permit.forget(),
+                Some(Err(_)) => return Err(errors::closed().into()),
+                None => continue,
+            }
+            if let Some(used) = self.take_idle().await {
+                return Ok(used);
             }
         }
+    }
+
+    /// A connection that is idle and works, to somebody with a permit.
+    async fn take_idle(&self) -> Option<Used<D>> {
+        let Idle {
+            mut connection,
+            since,
+        } = self.0.idle().pop()?;
+        let seat = Seat(Some(self.0.clone()));
+        if Timestamp::now().since(since) > IDLE {
+            timeout(REPAIR, connection.ping()).await.ok()?.ok()?;
+        }
+        Some(Used::new(seat, connection))
     }
 
     async fn once(&self, statements: &[Statement]) -> Result<Vec<Outcome>, Failure> {
         let mut used = self.acquire().await?;
         used.busy = true;
-        let Some(connection) = used.connection.as_mut() else {
+        let Some((_, connection)) = used.parts.as_mut() else {
             return Err(errors::closed().into());
         };
         let done = timeout(SILENCE, D::all(connection, statements)).await;
         let Ok(done) = done else {
-            used.discard();
+            used.parts = None;
             let message = format!("the database did not answer within {SILENCE:?}");
             return Err(Error::new(ErrorKind::Timeout, message).into());
         };
@@ -223,14 +270,44 @@ impl<D: Driver> Pool<D> {
             Err(error) => {
                 let failure = errors::asking(self.0.dialect, &error);
                 if failure.cause == Cause::Broken {
-                    used.discard();
+                    used.parts = None;
                     // What ended this connection has probably ended the others.
-                    self.0.idle().clear();
+                    let others = std::mem::take(&mut *self.0.idle());
+                    self.0.lose(others.len());
                 }
                 Err(failure)
             }
         }
     }
+}
+
+/// Makes a connection, and goes on with it when nobody waits any more: the next caller finds it.
+fn connect<D: Driver>(seat: Seat<D>, shared: Arc<Shared<D>>) {
+    tokio::spawn(async move {
+        let connect = async {
+            D::prepare(&shared.options).await?;
+            let made = async {
+                let mut connection = shared.options.connect().await?;
+                D::greet(&mut connection).await?;
+                Ok(connection)
+            };
+            let made = made.await;
+            made.map_err(|error| errors::connecting(shared.dialect, &error))
+        };
+        let made = timeout(shared.connect_timeout, connect).await;
+        let made = made.unwrap_or_else(|_| {
+            let setting = shared.dialect.connect_timeout();
+            let message = format!("no connection within {setting}");
+            Err(Error::new(ErrorKind::Timeout, message).into())
+        });
+        match made {
+            Ok(connection) => seat.keep(connection),
+            Err(failure) => {
+                *shared.refusal() = Some(failure);
+                drop(seat);
+            }
+        }
+    });
 }
 
 #[async_trait]
@@ -252,7 +329,7 @@ where
     }
 
     async fn close(&self) {
-        self.0.permits.close();
+        self.0.free.close();
         let idle = {
             let mut idle = self.0.idle();
             self.0.closed.store(true, Ordering::Release);

@@ -50,7 +50,6 @@ impl Sql {
         arguments.extend(self.dialect.in_order(changes, condition));
 
         let mut statements = vec![Statement {
-            is_usual: written.len() == 1,
             repeats: matches!(by, Upsert::Always | Upsert::Delete),
             ..Statement::write(self.statements.upsert(by, written.len()), arguments)
         }];
@@ -62,7 +61,6 @@ impl Sql {
                 arguments.extend(written.iter().map(|(id, _)| Argument::Bytes(id.clone())));
                 let text = self.statements.written(written.len());
                 statements.push(Statement {
-                    is_usual: written.len() == 1,
                     ..Statement::read(text, arguments, WRITTEN)
                 });
             }

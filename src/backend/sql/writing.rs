@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::{
+    changing::powers,
     driver::{Argument, Statement},
     errors::{self, Failure},
     namespaces,
@@ -150,6 +151,11 @@ impl Sql {
         while let Some(mut writings) = open.pop() {
             // In one order for everybody, so that nobody waits for who waits for them.
             writings.sort_unstable_by(|one, other| one.id.cmp(other.id));
+            let whole = writings.len();
+            let first = powers(&writings, ROWS).next().map_or(0, <[_]>::len);
+            if first < whole {
+                open.push(writings.split_off(first));
+            }
             match self.put_together(namespace, &writings).await {
                 Ok(answers) => {
                     for (writing, answer) in writings.iter().zip(answers) {
