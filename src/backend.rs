@@ -26,12 +26,7 @@ mod migrate;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod null;
-#[cfg(any(
-    feature = "aerospike",
-    feature = "dynamodb",
-    feature = "mongodb",
-    feature = "_sql"
-))]
+#[cfg(any(feature = "aerospike", feature = "dynamodb", feature = "_sql"))]
 mod pauses;
 #[cfg(feature = "redis")]
 mod redis;
