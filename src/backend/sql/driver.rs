@@ -31,6 +31,10 @@ pub(super) struct Statement {
     pub(super) arguments: Vec<Argument>,
     /// What it answers with; nothing for a statement of which only the number of rows is asked.
     pub(super) columns: &'static [Column],
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        allow(dead_code, reason = "SQLite alone has a connection for writing")
+    )]
     pub(super) writes: bool,
     /// Whether doing it twice is as good as doing it once.
     pub(super) repeats: bool,

@@ -36,6 +36,10 @@ pub(super) struct Common {
     pub(super) table: String,
     pub(super) migrate: Migrate,
     pub(super) pool_size: usize,
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        allow(dead_code, reason = "a file is not connected to")
+    )]
     pub(super) connect_timeout: Duration,
     pub(super) sweep_interval: Option<Duration>,
 }
