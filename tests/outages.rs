@@ -12,8 +12,8 @@ mod support_servers;
 
 use std::time::Duration;
 
-use larder::{Cache, Redis as Backend, Settings};
-use support_outages::{FAULT, Load, Report, outage, survived, was_open};
+use larder::{Cache, Redis as Backend};
+use support_outages::{Load, Report, absent_at_first, outage, survived, was_open};
 use support_servers::{Link, Proxy, Redis, redis_cli};
 
 async fn cache(url: &str) -> Cache {
@@ -59,8 +59,7 @@ async fn killed_and_restarted_with_an_old_snapshot() {
         return;
     };
     let cache = cache(&redis.url()).await;
-    let load = Load::start(cache).await;
-    load.run(Duration::from_millis(500)).await;
+    let load = Load::warm(cache).await;
     redis.cli(&["save"]);
     load.run(Duration::from_millis(500)).await;
     redis.kill();
@@ -90,21 +89,9 @@ async fn stopped_and_continued() {
 async fn refusing_at_start_up() {
     let Some(redis) = Redis::start() else { return };
     redis.kill();
-    let pairs = [
-        ("CACHE_TYPE", "redis"),
-        ("CACHE_REDIS_URL", &redis.url()),
-        ("CACHE_CONNECT", "lazy"),
-    ];
-    let settings = Settings::from_pairs(pairs).unwrap();
-    let load = Load::start(Cache::from_settings(&settings).await.unwrap()).await;
-    load.run(FAULT).await;
-    assert_eq!(load.hits(), 0);
-    redis.restart_empty();
-    let recovered = load.recovery(Duration::from_secs(10)).await;
-    load.run(Duration::from_millis(500)).await;
-    let report = load
-        .end("refusing at start-up, then there", recovered)
-        .await;
+    let fault = "refusing at start-up, then there";
+    let settings = [("CACHE_TYPE", "redis"), ("CACHE_REDIS_URL", &redis.url())];
+    let report = absent_at_first(fault, &settings, || redis.restart_empty()).await;
     survived(&report);
     was_open(&report);
 }

@@ -12,8 +12,8 @@ mod support_servers;
 
 use std::time::Duration;
 
-use larder::{BreakerState, Cache, Memcached as Backend, Settings};
-use support_outages::{FAULT, Load, Report, outage, survived, was_open};
+use larder::{BreakerState, Cache, Memcached as Backend};
+use support_outages::{FAULT, Load, Report, absent_at_first, outage, survived, was_open};
 use support_servers::{Link, Memcached, Proxy};
 
 async fn cache(servers: &str) -> Cache {
@@ -75,20 +75,13 @@ async fn refusing_at_start_up() {
         return;
     };
     server.kill();
-    let pairs = [
-        ("CACHE_TYPE", "memcached"),
-        ("CACHE_MEMCACHED_SERVERS", &server.server()),
-        ("CACHE_CONNECT", "lazy"),
-    ];
-    let settings = Settings::from_pairs(pairs).unwrap();
-    let load = Load::start(Cache::from_settings(&settings).await.unwrap()).await;
-    load.run(FAULT).await;
-    assert_eq!(load.hits(), 0);
-    server.restart();
-    let recovered = load.recovery(Duration::from_secs(10)).await;
-    load.run(Duration::from_millis(500)).await;
     let fault = "memcached refusing at start-up, then there";
-    let report = load.end(fault, recovered).await;
+    let servers = server.server();
+    let settings = [
+        ("CACHE_TYPE", "memcached"),
+        ("CACHE_MEMCACHED_SERVERS", servers.as_str()),
+    ];
+    let report = absent_at_first(fault, &settings, || server.restart()).await;
     survived(&report);
     was_open(&report);
 }
@@ -216,10 +209,8 @@ async fn one_of_three(
     let servers = (0..3)
         .map(|_| Memcached::start())
         .collect::<Option<Vec<_>>>()?;
-    let load = Load::start(cache(&list(&servers)).await).await;
-    load.run(Duration::from_millis(700)).await;
+    let load = Load::warm(cache(&list(&servers)).await).await;
     let before = load.hits();
-    assert!(before > 0, "nothing was cached before {fault}");
     breaks(&servers[1]);
     load.run(FAULT).await;
     let meanwhile = load.hits() - before;

@@ -76,8 +76,7 @@ async fn slots_of_a_cluster_are_moved() {
         return;
     };
     let cluster = Arc::new(cluster);
-    let load = Load::start(on_cluster(&cluster).await).await;
-    load.run(Duration::from_millis(700)).await;
+    let load = Load::warm(on_cluster(&cluster).await).await;
     let moving = cluster.clone();
     let moved = tokio::task::spawn_blocking(move || {
         let nodes = moving.nodes();

@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "it is for tests only")]
 
+mod table;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -23,7 +25,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use larder::{BreakerState, Cache, CacheLayer, Stats};
+use larder::{BreakerState, Cache, CacheLayer, Settings, Stats};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -122,6 +124,18 @@ impl Load {
         }
     }
 
+    /// Starts, and goes on until answers come out of the cache: before there is one, a fault has nothing to break.
+    pub(crate) async fn warm(cache: Cache) -> Self {
+        let load = Self::start(cache).await;
+        load.run(Duration::from_millis(700)).await;
+        if load.hits() == 0 {
+            // The first connections of 64 visitors at once may take a slow client longer.
+            load.recovery(Duration::from_secs(10)).await;
+        }
+        assert!(load.hits() > 0, "nothing was cached before the fault");
+        load
+    }
+
     /// Lets the clients go on for a while.
     pub(crate) async fn run(&self, time: Duration) {
         sleep(time).await;
@@ -144,6 +158,13 @@ impl Load {
         None
     }
 
+    /// Waits until the cache is back, lets it go on for a moment, and ends.
+    async fn back(self, fault: &str) -> Report {
+        let recovered = self.recovery(Duration::from_secs(10)).await;
+        self.run(Duration::from_millis(500)).await;
+        self.end(fault, recovered).await
+    }
+
     pub(crate) async fn end(mut self, fault: &str, recovered: Option<Duration>) -> Report {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(client) = self.clients.join_next().await {
@@ -151,7 +172,7 @@ impl Load {
         }
         self.server.abort();
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Report {
+        let report = Report {
             fault: fault.to_owned(),
             requests: read(&self.seen.requests),
             failed: read(&self.seen.failed),
@@ -161,7 +182,9 @@ impl Load {
             late: Duration::from_micros(read(&self.seen.late_micros)),
             recovered,
             stats: self.cache.stats(),
-        }
+        };
+        table::note(&report);
+        report
     }
 }
 
@@ -310,19 +333,27 @@ pub(crate) async fn outage(
     breaks: impl AsyncFnOnce(),
     mends: impl AsyncFnOnce(),
 ) -> Report {
-    let load = Load::start(cache).await;
-    load.run(Duration::from_millis(700)).await;
-    if load.hits() == 0 {
-        // The first connections of 64 visitors at once may take a slow client longer.
-        load.recovery(Duration::from_secs(10)).await;
-    }
-    assert!(load.hits() > 0, "nothing was cached before {fault}");
+    let load = Load::warm(cache).await;
     breaks().await;
     load.run(FAULT).await;
     mends().await;
-    let recovered = load.recovery(Duration::from_secs(10)).await;
-    load.run(Duration::from_millis(500)).await;
-    load.end(fault, recovered).await
+    load.back(fault).await
+}
+
+/// Puts load on a cache whose server is not there, by the settings that say so, and brings it.
+pub(crate) async fn absent_at_first(
+    fault: &str,
+    settings: &[(&str, &str)],
+    comes: impl FnOnce(),
+) -> Report {
+    let lazy = [("CACHE_CONNECT", "lazy")];
+    let settings = settings.iter().copied().chain(lazy);
+    let settings = Settings::from_pairs(settings).unwrap();
+    let load = Load::start(Cache::from_settings(&settings).await.unwrap()).await;
+    load.run(FAULT).await;
+    assert_eq!(load.hits(), 0, "there was to be nothing behind the cache");
+    comes();
+    load.back(fault).await
 }
 
 /// What holds after every fault, and that there was one.
