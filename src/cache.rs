@@ -11,6 +11,7 @@ mod load_many;
 mod put_options;
 mod puts;
 mod reason;
+mod reclaiming;
 mod stats;
 mod tags;
 mod ttl;

@@ -52,6 +52,7 @@ mod types {
         sendable(&cache.get_or_load_with("key", Ttl::Never, one));
         sendable(&cache.get_or_load_many(["key"], many));
         sendable(&cache.clear());
+        sendable(&cache.remove_expired(1));
         sendable(&cache.flush());
         sendable(&cache.close());
         sendable(&cache.ping());
@@ -170,6 +171,7 @@ mod failures {
             cache.increment("key", 1).await.unwrap_err(),
             cache.counter("key").await.unwrap_err(),
             cache.clear().await.unwrap_err(),
+            cache.remove_expired(1).await.unwrap_err(),
         ];
         for error in &errors {
             assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -234,6 +236,36 @@ mod failures {
         puppet.heal();
         assert_eq!(cache.get::<i32>("key").await.unwrap(), Some(1));
         cache.ping().await.unwrap();
+    }
+}
+
+mod reclaiming {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_ended_is_removed_up_to_a_limit_and_counted() {
+        let puppet = Puppet::local();
+        let cache = puppet.cache();
+        for number in 0..5 {
+            let short = PutOptions::new().ttl(secs(1));
+            cache.put_with(number.to_string(), 1, short).await.unwrap();
+        }
+        cache.put("long", 2).await.unwrap();
+        assert_eq!(cache.remove_expired(10).await.unwrap(), 0);
+        advance(secs(2)).await;
+        assert_eq!(cache.remove_expired(3).await.unwrap(), 3);
+        assert_eq!(cache.remove_expired(3).await.unwrap(), 2);
+        assert_eq!(cache.get::<i32>("long").await.unwrap(), Some(2));
+    }
+
+    #[cfg(feature = "memcached")]
+    #[tokio::test]
+    async fn a_server_that_needs_no_help_is_not_asked() {
+        let nobody = larder::Memcached::builder("127.0.0.1:1");
+        let cache = Cache::new(nobody.connect_lazily().unwrap());
+        assert!(!cache.capabilities().remove_expired);
+        assert_eq!(cache.remove_expired(10).await.unwrap(), 0);
+        cache.clear().await.unwrap_err();
     }
 }
 
