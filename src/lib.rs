@@ -113,5 +113,8 @@ pub mod sql {
 }
 
 #[cfg(doc)]
+#[doc = include_str!("../docs/backends.md")]
+pub mod backends {}
+#[cfg(doc)]
 #[doc = include_str!("../docs/semantics.md")]
 pub mod semantics {}
