@@ -25,7 +25,7 @@ async fn killed_and_restarted_empty() {
     let Some(redis) = Redis::start() else { return };
     let cache = cache(&redis.url()).await;
     let report = outage(
-        "killed, restarted empty",
+        "Redis killed, restarted empty",
         cache,
         async || redis.kill(),
         async || redis.restart_empty(),
@@ -42,7 +42,7 @@ async fn killed_and_restarted_with_its_data() {
     };
     let cache = cache(&redis.url()).await;
     let report = outage(
-        "killed, restarted with its data",
+        "Redis killed, restarted with its data",
         cache,
         async || redis.kill(),
         async || redis.restart(),
@@ -66,7 +66,10 @@ async fn killed_and_restarted_with_an_old_snapshot() {
     redis.restart();
     let recovered = load.recovery(Duration::from_secs(10)).await;
     load.run(Duration::from_secs(1)).await;
-    let report = load.end("killed, restarted at once with an old snapshot", recovered);
+    let report = load.end(
+        "Redis killed, restarted at once with an old snapshot",
+        recovered,
+    );
     survived(&report.await);
 }
 
@@ -75,7 +78,7 @@ async fn stopped_and_continued() {
     let Some(redis) = Redis::start() else { return };
     let cache = cache(&redis.url()).await;
     let report = outage(
-        "stopped (SIGSTOP), continued",
+        "Redis stopped (SIGSTOP), continued",
         cache,
         async || redis.stop(),
         async || redis.cont(),
@@ -89,7 +92,7 @@ async fn stopped_and_continued() {
 async fn refusing_at_start_up() {
     let Some(redis) = Redis::start() else { return };
     redis.kill();
-    let fault = "refusing at start-up, then there";
+    let fault = "Redis refusing at start-up, then there";
     let settings = [("CACHE_TYPE", "redis"), ("CACHE_REDIS_URL", &redis.url())];
     let report = absent_at_first(fault, &settings, || redis.restart_empty()).await;
     survived(&report);
@@ -114,7 +117,7 @@ async fn the_password_is_changed() {
         }
     };
     let report = outage(
-        "another password, then the right one",
+        "Redis another password, then the right one",
         cache,
         async || change("right", "wrong"),
         async || change("wrong", "right"),
@@ -129,8 +132,9 @@ async fn through(fault: &str, link: Link) -> Option<Report> {
     let redis = Redis::start()?;
     let proxy = Proxy::to(redis.address()).await;
     let cache = cache(&format!("redis://{}", proxy.address())).await;
+    let fault = format!("Redis {fault}");
     let report = outage(
-        fault,
+        &fault,
         cache,
         async || proxy.set(link).await,
         async || proxy.set(Link::Pass).await,

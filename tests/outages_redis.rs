@@ -26,7 +26,7 @@ async fn one_primary_of_a_cluster_is_killed_and_its_replica_takes_over() {
         return;
     };
     let report = outage(
-        "cluster: one primary of three killed, its replica takes over",
+        "Redis Cluster: one primary of three killed, its replica takes over",
         on_cluster(&cluster).await,
         async || cluster.nodes()[0].kill(),
         async || {},
@@ -42,7 +42,7 @@ async fn one_primary_of_a_cluster_hangs_and_its_replica_takes_over() {
         return;
     };
     let report = outage(
-        "cluster: one primary of three stopped, its replica takes over",
+        "Redis Cluster: one primary of three stopped, its replica takes over",
         on_cluster(&cluster).await,
         async || cluster.nodes()[0].stop(),
         async || {},
@@ -60,7 +60,7 @@ async fn most_of_a_cluster_is_killed_and_started_again() {
         return;
     };
     let report = outage(
-        "cluster: two of three nodes killed, started again with their data",
+        "Redis Cluster: two of three nodes killed, started again with their data",
         on_cluster(&cluster).await,
         async || cluster.nodes()[..2].iter().for_each(Redis::kill),
         async || cluster.nodes()[..2].iter().for_each(Redis::restart),
@@ -89,7 +89,10 @@ async fn slots_of_a_cluster_are_moved() {
     moved.await.unwrap();
     let recovered = load.recovery(Duration::from_secs(10)).await;
     load.run(Duration::from_millis(500)).await;
-    let report = load.end("cluster: 6000 slots moved from node to node", recovered);
+    let report = load.end(
+        "Redis Cluster: 6000 slots moved from node to node",
+        recovered,
+    );
     survived(&report.await);
 }
 
@@ -104,7 +107,7 @@ async fn the_primary_of_a_sentinel_is_killed_and_its_replica_takes_over() {
         return;
     };
     let report = outage(
-        "sentinel: the primary killed, its replica takes over",
+        "Redis Sentinel: the primary killed, its replica takes over",
         behind(&sentinel).await,
         async || sentinel.servers()[0].kill(),
         async || {},
@@ -120,7 +123,7 @@ async fn the_primary_of_a_sentinel_hangs_and_its_replica_takes_over() {
         return;
     };
     let report = outage(
-        "sentinel: the primary stopped, its replica takes over, the old one continued",
+        "Redis Sentinel: the primary stopped, its replica takes over, the old one continued",
         behind(&sentinel).await,
         async || sentinel.servers()[0].stop(),
         async || sentinel.servers()[0].cont(),
@@ -137,7 +140,7 @@ async fn full() {
     let cache = Cache::new(Backend::builder(redis.url()).connect().await.unwrap());
     let limit = |bytes| drop(redis.cli(&["CONFIG", "SET", "maxmemory", bytes]));
     let report = outage(
-        "full (maxmemory, noeviction), then room again",
+        "Redis full (maxmemory, noeviction), then room again",
         cache,
         async || limit("1"),
         async || limit("0"),
@@ -158,7 +161,7 @@ async fn the_certificate_of_another_host() {
         redis.restart();
     };
     let report = outage(
-        "restarted with the certificate of another host, then with its own",
+        "Redis restarted with the certificate of another host, then with its own",
         cache,
         async || restart(true),
         async || restart(false),
