@@ -1,4 +1,4 @@
-//! Two processes on one Redis: each serves what the other stored, and sees what the other invalidates.
+//! Two processes on one server, of every kind: each serves what the other stored, and sees what the other invalidates.
 //!
 //! A process is this very test program, started again to run one test that is ignored otherwise.
 
@@ -24,7 +24,7 @@ use axum::{
     routing::get,
 };
 use larder::{Cache, CacheLayer};
-use support_servers::Redis;
+use support_servers::Server;
 
 /// The service that runs in each process, named by its number.
 const NAME: &str = "LARDER_TEST_PROCESS";
@@ -73,7 +73,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(name: &str, redis: &Redis) -> Self {
+    fn start(name: &str, server: &Server, namespace: &str) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args([
                 "a_process_of_its_own",
@@ -82,8 +82,8 @@ impl Process {
                 "--nocapture",
             ])
             .env(NAME, name)
-            .env("CACHE_TYPE", "redis")
-            .env("CACHE_REDIS_URL", redis.url())
+            .env("CACHE_KEY_PREFIX", namespace)
+            .envs(server.settings())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -133,10 +133,16 @@ impl Drop for Process {
     }
 }
 
-#[test]
-fn two_processes_share_responses_invalidations_and_values() {
-    let Some(redis) = Redis::start() else { return };
-    let (a, b) = (Process::start("a", &redis), Process::start("b", &redis));
+support_servers::on_every_server! { all_is_shared, super::shows }
+
+async fn shows(server: Server) {
+    share_responses_invalidations_and_values(&server);
+    what_a_process_stored_outlives_it(&server);
+}
+
+fn share_responses_invalidations_and_values(server: &Server) {
+    let namespace = support_servers::namespace();
+    let [a, b] = ["a", "b"].map(|name| Process::start(name, server, &namespace));
 
     let (told, body) = a.ask("GET", "/items/7", "de");
     assert!(told.contains("stored"), "{told}");
@@ -162,13 +168,12 @@ fn two_processes_share_responses_invalidations_and_values() {
     assert_eq!(a.ask("GET", "/name", "de").1, "b");
 }
 
-#[test]
-fn what_a_process_stored_outlives_it() {
-    let Some(redis) = Redis::start() else { return };
-    let a = Process::start("a", &redis);
+fn what_a_process_stored_outlives_it(server: &Server) {
+    let namespace = support_servers::namespace();
+    let a = Process::start("a", server, &namespace);
     a.ask("GET", "/items/7", "de");
     a.hit("/items/7", "de");
     drop(a);
-    let b = Process::start("b", &redis);
+    let b = Process::start("b", server, &namespace);
     assert_eq!(b.hit("/items/7", "de"), "item 7, 1 by a");
 }

@@ -96,8 +96,9 @@ impl Cache {
     /// # Errors
     ///
     /// As [`purge`](Self::purge), and [`ErrorKind::Unsupported`] where
-    /// [`Capabilities::delete_prefix`](crate::Capabilities::delete_prefix) is not declared, as on servers, where nobody can
-    /// look for keys without looking at all of them. Tags do there what prefixes do in memory.
+    /// [`Capabilities::delete_prefix`](crate::Capabilities::delete_prefix) is not declared, as on most servers, where nobody
+    /// can look for keys without looking at all of them; databases that keep keys in order can. Tags do everywhere what
+    /// prefixes do there.
     ///
     /// # Cancel safety
     ///

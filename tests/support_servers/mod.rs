@@ -14,6 +14,17 @@
 mod aerospike;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
+#[cfg(all(
+    feature = "aerospike",
+    feature = "dynamodb",
+    feature = "memcached",
+    feature = "mongodb",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+mod every;
 mod mariadb;
 #[cfg(feature = "testing")]
 pub(crate) mod matrix;
@@ -34,6 +45,17 @@ use std::io::Write;
 pub(crate) use aerospike::Aerospike;
 #[cfg(feature = "dynamodb")]
 pub(crate) use dynamodb::{DynamoDb, dynamodb_client};
+#[cfg(all(
+    feature = "aerospike",
+    feature = "dynamodb",
+    feature = "memcached",
+    feature = "mongodb",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+pub(crate) use every::{Behaviour, Cut, Pair, Server, behaviours, namespace, on_every_server};
 pub(crate) use mariadb::{MariaDb, Options as MariaDbOptions};
 pub(crate) use memcached::{Memcached, MemcachedOptions};
 #[cfg(feature = "mongodb")]
@@ -50,30 +72,3 @@ fn not_tested(what: &str, why: &str) {
     let line = format!("{what} was not tested: {why}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
-
-/// The behaviours of a file's `Pair`, each tried on Redis and on Aerospike, as far as they are there.
-#[allow(unused_macros, reason = "every test file uses a part of it")]
-macro_rules! on_each_server {
-    ($($behaviour:ident)+) => {
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $behaviour() {
-                if let Some(pair) = super::Pair::redis().await {
-                    super::$behaviour(pair).await;
-                }
-            })+
-        }
-
-        mod aerospike {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $behaviour() {
-                if let Some(pair) = super::Pair::aerospike().await {
-                    super::$behaviour(pair).await;
-                }
-            })+
-        }
-    };
-}
-
-#[allow(unused_imports, reason = "every test file uses a part of it")]
-pub(crate) use on_each_server;
