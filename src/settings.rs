@@ -88,8 +88,9 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_AEROSPIKE_MAX_CONNS` | `256` | The most connections to one node. |
 /// | `CACHE_AEROSPIKE_SEED_ONLY` | `false` | Whether only these hosts are talked to, and not the nodes that they tell of. |
 /// | `CACHE_MEMCACHED_SERVERS` | `127.0.0.1:11211` | The servers: `host:port` or the path of a Unix socket, several with commas between. |
-/// | `CACHE_MEMCACHED_USERNAME` | unset | The user, as the servers' authentication file has it. |
+/// | `CACHE_MEMCACHED_USERNAME` | unset | The user, as the servers' authentication file (`-Y`) or their SASL (`-S`) has it. |
 /// | `CACHE_MEMCACHED_PASSWORD` | unset | The user's password, a secret. |
+/// | `CACHE_MEMCACHED_PROTOCOL` | unset | How the servers are spoken to: by `meta` commands, or by the `binary` protocol, which those with SASL (`-S`) need. Unset, by meta commands, unless `CACHE_TYPE` is one of SASL such as `SASLMemcachedCache`. |
 /// | `CACHE_MEMCACHED_TLS` | `false` | Whether the connections are by TLS. |
 /// | `CACHE_MEMCACHED_CA_FILE` | unset | The certificates of the authorities that the servers' may be of; TLS needs it. |
 /// | `CACHE_MEMCACHED_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |

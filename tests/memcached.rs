@@ -14,10 +14,10 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use larder::{
-    Backend, CodecId, Entry, ErrorKind, Key, Memcached, PutMode, Timestamp,
+    Backend, CodecId, Entry, ErrorKind, Key, Memcached, MemcachedBuilder, PutMode, Timestamp,
     testing::{Behaviour, Report, behaviours},
 };
-use support_servers::{Link, Memcached as Server, Proxy, matrix};
+use support_servers::{Link, Memcached as Server, MemcachedOptions, Proxy, matrix};
 
 /// So many behaviours are tried at once: most of them wait for the end of some entry.
 const AT_ONCE: usize = 16;
@@ -45,7 +45,43 @@ async fn passes(mode: &str, start: impl AsyncFn() -> Memcached) {
 const SMALL_ITEMS: [&str; 2] = ["-I", "512k"];
 
 async fn connect(server: &Server) -> Memcached {
-    Memcached::builder(server.server()).connect().await.unwrap()
+    Speak::Meta.connect(server).await
+}
+
+/// How a server is spoken to that understands both.
+#[derive(Clone, Copy)]
+enum Speak {
+    Meta,
+    Binary,
+}
+
+impl Speak {
+    fn builder(self, servers: impl Into<String>) -> MemcachedBuilder {
+        Memcached::builder(servers).binary_protocol(matches!(self, Self::Binary))
+    }
+
+    async fn connect(self, server: &Server) -> Memcached {
+        self.builder(server.server()).connect().await.unwrap()
+    }
+}
+
+/// Behaviours that do not depend on how the server is spoken to, each tried in both ways.
+macro_rules! in_each_protocol {
+    ($($behaviour:ident)+) => {
+        mod meta {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                super::$behaviour(super::Speak::Meta).await;
+            })+
+        }
+
+        mod binary {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                super::$behaviour(super::Speak::Binary).await;
+            })+
+        }
+    };
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -121,11 +157,14 @@ async fn large_values_refused_passes() {
     let Some(server) = Server::with().arguments(&SMALL_ITEMS).start() else {
         return;
     };
-    passes("large values refused", async || refusing(&server).await).await;
+    passes("large values refused", async || {
+        refusing(Speak::Meta, &server).await
+    })
+    .await;
 }
 
-async fn refusing(server: &Server) -> Memcached {
-    let builder = Memcached::builder(server.server()).split_large_values(false);
+async fn refusing(speak: Speak, server: &Server) -> Memcached {
+    let builder = speak.builder(server.server()).split_large_values(false);
     builder.connect().await.unwrap()
 }
 
@@ -136,6 +175,78 @@ async fn three_servers_pass() {
     let items = servers.iter().map(|server| server.stat("total_items"));
     let items: Vec<_> = items.collect();
     assert!(items.iter().all(|count| *count > 100), "{items:?}");
+}
+
+/// A server that speaks the binary protocol alone, and wants to be told who asks.
+fn sasl() -> MemcachedOptions {
+    Server::with().sasl("app", "s3cret: ü")
+}
+
+fn with_sasl(servers: String) -> MemcachedBuilder {
+    let builder = Speak::Binary.builder(servers);
+    builder.username("app").password("s3cret: ü")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sasl_passes() {
+    let Some(server) = sasl().start() else {
+        return;
+    };
+    passes("SASL", async || {
+        with_sasl(server.server()).connect().await.unwrap()
+    })
+    .await;
+    assert!(server.stat("auth_cmds") > 100 && server.stat("auth_errors") == 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sasl_by_tls_passes() {
+    let Some(server) = sasl().tls().start() else {
+        return;
+    };
+    let ca = server.certificates().ca().display().to_string();
+    passes("SASL, TLS", async || {
+        let builder = with_sasl(server.server()).tls(true).ca(&ca);
+        builder.connect().await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sasl_with_a_small_item_limit_passes() {
+    let Some(server) = sasl().arguments(&SMALL_ITEMS).start() else {
+        return;
+    };
+    passes("SASL, values split", async || {
+        with_sasl(server.server()).connect().await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_servers_with_sasl_pass() {
+    let servers: Option<Vec<_>> = (0..3).map(|_| sasl().start()).collect();
+    let Some(servers) = servers else { return };
+    passes("SASL, three servers", async || {
+        let builder = with_sasl(list(&servers));
+        let builder = builder.server_timeout(Duration::from_secs(5));
+        builder.connect().await.unwrap()
+    })
+    .await;
+    let items = servers.iter().map(|server| server.stat("total_items"));
+    let items: Vec<_> = items.collect();
+    assert!(items.iter().all(|count| *count > 100), "{items:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_binary_protocol_by_a_unix_socket_passes() {
+    let Some(server) = Server::with().unix_socket().start() else {
+        return;
+    };
+    passes("binary protocol, unix socket", async || {
+        Speak::Binary.connect(&server).await
+    })
+    .await;
 }
 
 fn three() -> Option<Vec<Server>> {
@@ -153,10 +264,46 @@ async fn together(servers: &[Server]) -> Memcached {
     builder.connect().await.unwrap()
 }
 
+in_each_protocol! {
+    keys_are_stored_under_namespace_generation_and_name
+    a_counter_is_plain_digits_to_others
+    a_counter_begins_where_somebody_loads
+    if_absent_takes_a_key_that_somebody_loads
+    a_load_that_has_begun_is_nothing_to_others
+    an_entry_that_has_ended_can_still_be_loaded_anew
+    what_is_put_after_its_end_is_not_there
+    an_end_in_twelve_days_is_not_taken_for_one_that_has_been
+    those_who_load_at_the_same_time_share_a_lease_and_the_first_one_puts
+    a_counter_tells_when_it_ends
+    what_somebody_else_put_there_is_damaged_and_can_be_replaced
+    clearing_costs_one_marker
+    a_marker_that_is_evicted_is_made_anew_and_revives_nothing
+    a_marker_of_a_generation_that_is_over_is_replaced
+    a_version_from_before_a_restart_is_none_afterwards
+    one_connection_serves_everybody
+    a_request_that_is_given_up_disturbs_no_other
+    a_batch_is_one_round_trip
+    a_server_that_was_restarted_is_found_again
+    a_write_that_comes_late_revives_nothing
+    a_server_without_room_keeps_nothing_old
+    a_server_that_evicts_loses_entries_and_nothing_else
+    the_limit_is_the_servers_own
+    a_value_over_the_limit_is_split_and_reads_as_one
+    a_split_value_with_a_part_missing_is_a_miss_and_can_be_loaded_anew
+    a_split_value_that_is_refused_leaves_no_parts
+    split_values_that_are_put_at_the_same_time_do_not_mix
+    the_keys_of_a_server_that_is_gone_are_misses_and_the_others_are_as_they_were
+    a_server_that_comes_back_shows_nothing_of_what_was_invalidated_meanwhile
+    a_server_that_is_silent_is_not_waited_for_again_and_again
+    counting_on_a_server_that_is_gone_is_an_error
+    when_all_are_gone_verbs_fail
+    one_server_of_several_is_enough_to_begin_with
+}
+
 /// A backend on a server that is there for one test.
-async fn start() -> Option<(Server, Memcached)> {
+async fn start(speak: Speak) -> Option<(Server, Memcached)> {
     let server = Server::start()?;
-    let memcached = connect(&server).await;
+    let memcached = speak.connect(&server).await;
     Some((server, memcached))
 }
 
@@ -204,9 +351,8 @@ fn stored(server: &Server, name: &str) -> String {
     format!("shop:{}:{name}", generation(server))
 }
 
-#[tokio::test]
-async fn keys_are_stored_under_namespace_generation_and_name() {
-    let Some((server, memcached)) = start().await else {
+async fn keys_are_stored_under_namespace_generation_and_name(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     keep(&memcached, "user:7", "value").await;
@@ -226,9 +372,8 @@ async fn keys_are_stored_under_namespace_generation_and_name() {
     }
 }
 
-#[tokio::test]
-async fn a_counter_is_plain_digits_to_others() {
-    let Some((server, memcached)) = start().await else {
+async fn a_counter_is_plain_digits_to_others(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     let counter = key("visits");
@@ -246,9 +391,8 @@ async fn a_counter_is_plain_digits_to_others() {
 }
 
 /// A lease was taken on the key by somebody whose load has not ended.
-#[tokio::test]
-async fn a_counter_begins_where_somebody_loads() {
-    let Some((_server, memcached)) = start().await else {
+async fn a_counter_begins_where_somebody_loads(speak: Speak) {
+    let Some((_server, memcached)) = start(speak).await else {
         return;
     };
     let counter = key("visits");
@@ -259,9 +403,8 @@ async fn a_counter_begins_where_somebody_loads() {
     assert_eq!(memcached.increment(&counter, 6, None).await.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn if_absent_takes_a_key_that_somebody_loads() {
-    let Some((_server, memcached)) = start().await else {
+async fn if_absent_takes_a_key_that_somebody_loads(speak: Speak) {
+    let Some((_server, memcached)) = start(speak).await else {
         return;
     };
     let lease = memcached.get_leased(&key("lock")).await.unwrap().lease;
@@ -275,9 +418,8 @@ async fn if_absent_takes_a_key_that_somebody_loads() {
     assert_eq!(read(&memcached, "lock").await.as_deref(), Some("mine"));
 }
 
-#[tokio::test]
-async fn a_load_that_has_begun_is_nothing_to_others() {
-    let Some((server, memcached)) = start().await else {
+async fn a_load_that_has_begun_is_nothing_to_others(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     memcached.get_leased(&key("loaded")).await.unwrap();
@@ -292,9 +434,8 @@ async fn a_load_that_has_begun_is_nothing_to_others() {
     assert!(!memcached.delete(&key("loaded")).await.unwrap());
 }
 
-#[tokio::test]
-async fn an_entry_that_has_ended_can_still_be_loaded_anew() {
-    let Some((_server, memcached)) = start().await else {
+async fn an_entry_that_has_ended_can_still_be_loaded_anew(speak: Speak) {
+    let Some((_server, memcached)) = start(speak).await else {
         return;
     };
     let short = entry("old").with_ttl(Some(Duration::from_millis(50)), Timestamp::now());
@@ -315,9 +456,108 @@ async fn an_entry_that_has_ended_can_still_be_loaded_anew() {
     assert_eq!(read(&memcached, "short").await.as_deref(), Some("new"));
 }
 
-#[tokio::test]
-async fn what_somebody_else_put_there_is_damaged_and_can_be_replaced() {
-    let Some((server, memcached)) = start().await else {
+async fn what_is_put_after_its_end_is_not_there(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
+        return;
+    };
+    keep(&memcached, "late", "value").await;
+    let now = Timestamp::now();
+    let ended = entry("late").with_expires_at(Some(now));
+    let name = key("late");
+    memcached.put(&name, ended, PutMode::Always).await.unwrap();
+    let stored = stored(&server, "late");
+    assert_eq!(server.say(&format!("mg {stored} s t\r\n")), "EN\r\n");
+    assert!(!memcached.contains(&key("late")).await.unwrap());
+}
+
+/// The number that an item bears has room for twelve days of milliseconds, and what is further away looks like less.
+async fn an_end_in_twelve_days_is_not_taken_for_one_that_has_been(speak: Speak) {
+    let Some((_server, memcached)) = start(speak).await else {
+        return;
+    };
+    let round = Duration::from_millis((1 << 30) - 5_000);
+    for (name, len) in [("short", 10), ("long", 1_500_000)] {
+        let now = Timestamp::now();
+        let far = entry(vec![b'x'; len]).with_ttl(Some(round), now);
+        let name = key(name);
+        assert!(memcached.put(&name, far, PutMode::Always).await.unwrap());
+        assert!(memcached.contains(&name).await.unwrap());
+        let taken = memcached.put(&name, entry("other"), PutMode::IfAbsent);
+        assert!(!taken.await.unwrap());
+        let version = memcached.get(&name).await.unwrap().unwrap().version();
+        let exchanged = memcached.put(&name, entry("other"), PutMode::IfVersion(version));
+        assert!(exchanged.await.unwrap());
+        assert!(memcached.delete(&name).await.unwrap());
+    }
+}
+
+async fn those_who_load_at_the_same_time_share_a_lease_and_the_first_one_puts(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
+        return;
+    };
+    let other = speak.connect(&server).await;
+    // Never there, and there and over.
+    for name in ["absent", "ended"] {
+        let short = entry("old").with_ttl(Some(Duration::from_millis(20)), Timestamp::now());
+        if name == "ended" {
+            let key = key(name);
+            memcached.put(&key, short, PutMode::Always).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
+        }
+        let first = memcached.get_leased(&key(name)).await.unwrap();
+        let second = other.get_leased(&key(name)).await.unwrap();
+        assert!(first.entry.is_none() && second.entry.is_none());
+        let put_by = |lease| PutMode::IfUnchanged(lease);
+        assert!(
+            put(&memcached, name, "first", put_by(first.lease))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !put(&other, name, "second", put_by(second.lease))
+                .await
+                .unwrap()
+        );
+        assert_eq!(read(&other, name).await.as_deref(), Some("first"));
+    }
+}
+
+async fn a_counter_tells_when_it_ends(speak: Speak) {
+    let Some((_server, memcached)) = start(speak).await else {
+        return;
+    };
+    let ends = async |name: &str| {
+        let counter = memcached.get(&key(name)).await.unwrap().unwrap();
+        let end = counter.expires_at();
+        end.map(|end| end.since(Timestamp::now()).as_secs())
+    };
+    let month = Duration::from_secs(60 * 24 * 60 * 60);
+    for (name, ttl) in [("minutes", Duration::from_secs(600)), ("months", month)] {
+        for count in 1..3 {
+            let sum = memcached.increment(&key(name), 1, Some(ttl)).await.unwrap();
+            assert_eq!(sum, count);
+            let left = ends(name).await.unwrap();
+            assert!(
+                (ttl.as_secs() - 2..=ttl.as_secs() + 2).contains(&left),
+                "{left}"
+            );
+        }
+    }
+    memcached.increment(&key("endless"), 1, None).await.unwrap();
+    assert_eq!(ends("endless").await, None);
+    let (name, minute) = (key("endless"), Some(Duration::from_secs(60)));
+    assert!(memcached.touch(&name, minute).await.unwrap());
+    assert!((58..=62).contains(&ends("endless").await.unwrap()));
+    assert!(memcached.touch(&key("minutes"), None).await.unwrap());
+    assert_eq!(ends("minutes").await, None);
+    assert_eq!(
+        memcached.increment(&key("minutes"), 1, None).await.unwrap(),
+        3
+    );
+}
+
+async fn what_somebody_else_put_there_is_damaged_and_can_be_replaced(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     keep(&memcached, "foreign", "value").await;
@@ -339,9 +579,8 @@ async fn what_somebody_else_put_there_is_damaged_and_can_be_replaced() {
     assert_eq!(read(&memcached, "foreign").await.as_deref(), Some("new"));
 }
 
-#[tokio::test]
-async fn clearing_costs_one_marker() {
-    let Some((server, memcached)) = start().await else {
+async fn clearing_costs_one_marker(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     keep(&memcached, "name", "value").await;
@@ -352,12 +591,11 @@ async fn clearing_costs_one_marker() {
     assert_eq!(read(&memcached, "name").await, None);
 }
 
-#[tokio::test]
-async fn a_marker_that_is_evicted_is_made_anew_and_revives_nothing() {
-    let Some((server, memcached)) = start().await else {
+async fn a_marker_that_is_evicted_is_made_anew_and_revives_nothing(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
-    let other = connect(&server).await;
+    let other = speak.connect(&server).await;
     keep(&memcached, "name", "old").await;
     assert_eq!(read(&other, "name").await.as_deref(), Some("old"));
     let before = generation(&server);
@@ -370,9 +608,8 @@ async fn a_marker_that_is_evicted_is_made_anew_and_revives_nothing() {
 }
 
 /// As if the marker had come back from a time before a clearing.
-#[tokio::test]
-async fn a_marker_of_a_generation_that_is_over_is_replaced() {
-    let Some((server, memcached)) = start().await else {
+async fn a_marker_of_a_generation_that_is_over_is_replaced(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     keep(&memcached, "name", "old").await;
@@ -387,9 +624,8 @@ async fn a_marker_of_a_generation_that_is_over_is_replaced() {
 }
 
 /// A server that is started again counts its changes from the beginning.
-#[tokio::test]
-async fn a_version_from_before_a_restart_is_none_afterwards() {
-    let Some((server, memcached)) = start().await else {
+async fn a_version_from_before_a_restart_is_none_afterwards(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     keep(&memcached, "name", "old").await;
@@ -411,9 +647,8 @@ async fn a_version_from_before_a_restart_is_none_afterwards() {
     assert_eq!(read(&memcached, "name").await.as_deref(), Some("new"));
 }
 
-#[tokio::test]
-async fn one_connection_serves_everybody() {
-    let Some((server, memcached)) = start().await else {
+async fn one_connection_serves_everybody(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     let mut tasks = tokio::task::JoinSet::new();
@@ -441,9 +676,8 @@ async fn one_connection_serves_everybody() {
 }
 
 /// Requests that are given up leave their answers behind, which must not become somebody else's.
-#[tokio::test]
-async fn a_request_that_is_given_up_disturbs_no_other() {
-    let Some((server, memcached)) = start().await else {
+async fn a_request_that_is_given_up_disturbs_no_other(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     let large = bytes::Bytes::from(vec![b'x'; 300_000]);
@@ -474,14 +708,13 @@ async fn a_request_that_is_given_up_disturbs_no_other() {
     );
 }
 
-#[tokio::test]
-async fn a_batch_is_one_round_trip() {
-    let Some((server, memcached)) = start().await else {
+async fn a_batch_is_one_round_trip(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     keep(&memcached, "first", "value").await;
     let proxy = Proxy::to(server.address()).await;
-    let builder = Memcached::builder(proxy.address().to_string());
+    let builder = speak.builder(proxy.address().to_string());
     let far = builder.connect().await.unwrap();
     far.get(&key("first")).await.unwrap();
     proxy.set(Link::Delay(Duration::from_millis(100))).await;
@@ -492,9 +725,8 @@ async fn a_batch_is_one_round_trip() {
     assert!((200..350).contains(&taken.as_millis()), "{taken:?}");
 }
 
-#[tokio::test]
-async fn a_server_that_was_restarted_is_found_again() {
-    let Some((server, memcached)) = start().await else {
+async fn a_server_that_was_restarted_is_found_again(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     keep(&memcached, "name", "value").await;
@@ -519,13 +751,12 @@ async fn a_server_that_was_restarted_is_found_again() {
 
 /// The server gets what was sent before it was stopped, and does it when it goes on: after everything that came later by
 /// another connection.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_that_comes_late_revives_nothing() {
+async fn a_write_that_comes_late_revives_nothing(speak: Speak) {
     let Some(server) = Server::start() else {
         return;
     };
     let proxy = Proxy::to(server.address()).await;
-    let builder = Memcached::builder(proxy.address().to_string());
+    let builder = speak.builder(proxy.address().to_string());
     let memcached = builder.connect().await.unwrap();
     keep(&memcached, "name", "first").await;
     server.stop();
@@ -555,13 +786,12 @@ async fn a_write_that_comes_late_revives_nothing() {
     }
 }
 
-#[tokio::test]
-async fn a_server_without_room_keeps_nothing_old() {
+async fn a_server_without_room_keeps_nothing_old(speak: Speak) {
     let options = Server::with().arguments(&["-M", "-m", "2"]);
     let Some(server) = options.start() else {
         return;
     };
-    let memcached = connect(&server).await;
+    let memcached = speak.connect(&server).await;
     keep(&memcached, "first", "old").await;
     let mut refused = None;
     let payload = bytes::Bytes::from(vec![b'x'; 20_000]);
@@ -588,12 +818,11 @@ async fn a_server_without_room_keeps_nothing_old() {
     assert_eq!(read(&memcached, "first").await, None);
 }
 
-#[tokio::test]
-async fn a_server_that_evicts_loses_entries_and_nothing_else() {
+async fn a_server_that_evicts_loses_entries_and_nothing_else(speak: Speak) {
     let Some(server) = Server::with().arguments(&["-m", "2"]).start() else {
         return;
     };
-    let memcached = connect(&server).await;
+    let memcached = speak.connect(&server).await;
     keep(&memcached, "early", "value").await;
     for number in 0..400_u32 {
         let payload = bytes::Bytes::from(number.to_string().repeat(4_000));
@@ -619,8 +848,7 @@ async fn a_server_that_evicts_loses_entries_and_nothing_else() {
     assert!(found > 0 && gone > 0, "{found} found, {gone} gone");
 }
 
-#[tokio::test]
-async fn the_limit_is_the_servers_own() {
+async fn the_limit_is_the_servers_own(speak: Speak) {
     for (arguments, item) in [
         (&[][..], 1 << 20),
         (&SMALL_ITEMS, 512 << 10),
@@ -630,7 +858,7 @@ async fn the_limit_is_the_servers_own() {
         let Some(server) = options.start() else {
             return;
         };
-        let memcached = refusing(&server).await;
+        let memcached = refusing(speak, &server).await;
         let limit = memcached.capabilities().max_value_len.unwrap();
         assert!(limit > item - 400 && limit < item, "{limit} of {item}");
         // The longest key that is stored as it is.
@@ -655,9 +883,8 @@ async fn read_bytes(memcached: &Memcached, name: &str) -> Option<bytes::Bytes> {
     Some(entry.payload().clone())
 }
 
-#[tokio::test]
-async fn a_value_over_the_limit_is_split_and_reads_as_one() {
-    let Some((server, memcached)) = start().await else {
+async fn a_value_over_the_limit_is_split_and_reads_as_one(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     let limit = memcached.capabilities().max_value_len.unwrap();
@@ -686,9 +913,8 @@ async fn a_value_over_the_limit_is_split_and_reads_as_one() {
     assert!(read_bytes(&memcached, "long").await.is_none());
 }
 
-#[tokio::test]
-async fn a_split_value_with_a_part_missing_is_a_miss_and_can_be_loaded_anew() {
-    let Some((server, memcached)) = start().await else {
+async fn a_split_value_with_a_part_missing_is_a_miss_and_can_be_loaded_anew(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     for (part, damage) in [(0, "md"), (1, "md"), (2, "ms"), (2, "md")] {
@@ -718,9 +944,8 @@ async fn a_split_value_with_a_part_missing_is_a_miss_and_can_be_loaded_anew() {
     }
 }
 
-#[tokio::test]
-async fn a_split_value_that_is_refused_leaves_no_parts() {
-    let Some((server, memcached)) = start().await else {
+async fn a_split_value_that_is_refused_leaves_no_parts(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
     keep(&memcached, "long", "short").await;
@@ -732,12 +957,11 @@ async fn a_split_value_that_is_refused_leaves_no_parts() {
 }
 
 /// Whoever reads gets one of the values as a whole, or nothing.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn split_values_that_are_put_at_the_same_time_do_not_mix() {
-    let Some((server, memcached)) = start().await else {
+async fn split_values_that_are_put_at_the_same_time_do_not_mix(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
         return;
     };
-    let other = connect(&server).await;
+    let other = speak.connect(&server).await;
     let values = [long(1_500_000, 1), long(2_500_000, 2)];
     let mut writers = tokio::task::JoinSet::new();
     for (backend, value) in [memcached.clone(), other].into_iter().zip(values.clone()) {
@@ -773,10 +997,11 @@ async fn name_on(server: &Server, memcached: &Memcached) -> String {
     panic!("the server has no key of a thousand");
 }
 
-#[tokio::test]
-async fn the_keys_of_a_server_that_is_gone_are_misses_and_the_others_are_as_they_were() {
+async fn the_keys_of_a_server_that_is_gone_are_misses_and_the_others_are_as_they_were(
+    speak: Speak,
+) {
     let Some(servers) = three() else { return };
-    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    let memcached = speak.builder(list(&servers)).connect().await.unwrap();
     let names: Vec<_> = (0..60).map(|number| number.to_string()).collect();
     for name in &names {
         keep(&memcached, name, "value").await;
@@ -824,10 +1049,9 @@ async fn the_keys_of_a_server_that_is_gone_are_misses_and_the_others_are_as_they
 }
 
 /// It comes back with what it held when it was cut off.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_comes_back_shows_nothing_of_what_was_invalidated_meanwhile() {
+async fn a_server_that_comes_back_shows_nothing_of_what_was_invalidated_meanwhile(speak: Speak) {
     let Some(servers) = three() else { return };
-    let builder = || Memcached::builder(list(&servers));
+    let builder = || speak.builder(list(&servers));
     let memcached = builder().connect().await.unwrap();
     let name = name_on(&servers[2], &memcached).await;
     for verb in ["delete", "put", "delete_if", "clear", "put_many"] {
@@ -871,10 +1095,9 @@ async fn a_server_that_comes_back_shows_nothing_of_what_was_invalidated_meanwhil
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_silent_is_not_waited_for_again_and_again() {
+async fn a_server_that_is_silent_is_not_waited_for_again_and_again(speak: Speak) {
     let Some(servers) = three() else { return };
-    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    let memcached = speak.builder(list(&servers)).connect().await.unwrap();
     let name = name_on(&servers[0], &memcached).await;
     servers[0].stop();
     let begun = Instant::now();
@@ -902,10 +1125,9 @@ async fn a_server_that_is_silent_is_not_waited_for_again_and_again() {
     }
 }
 
-#[tokio::test]
-async fn counting_on_a_server_that_is_gone_is_an_error() {
+async fn counting_on_a_server_that_is_gone_is_an_error(speak: Speak) {
     let Some(servers) = three() else { return };
-    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    let memcached = speak.builder(list(&servers)).connect().await.unwrap();
     let name = name_on(&servers[0], &memcached).await;
     assert_eq!(memcached.increment(&key(&name), 1, None).await.unwrap(), 1);
     servers[0].kill();
@@ -913,10 +1135,9 @@ async fn counting_on_a_server_that_is_gone_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }
 
-#[tokio::test]
-async fn when_all_are_gone_verbs_fail() {
+async fn when_all_are_gone_verbs_fail(speak: Speak) {
     let Some(servers) = three() else { return };
-    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    let memcached = speak.builder(list(&servers)).connect().await.unwrap();
     servers.iter().for_each(Server::kill);
     assert!(memcached.ping().await.is_err());
     let error = memcached.get(&key("name")).await.unwrap_err();
@@ -925,17 +1146,13 @@ async fn when_all_are_gone_verbs_fail() {
     assert!(memcached.clear("shop").await.is_err());
 }
 
-#[tokio::test]
-async fn one_server_of_several_is_enough_to_begin_with() {
+async fn one_server_of_several_is_enough_to_begin_with(speak: Speak) {
     let Some(servers) = three() else { return };
     servers[0].kill();
     servers[2].kill();
-    let memcached = Memcached::builder(list(&servers)).connect().await.unwrap();
+    let memcached = speak.builder(list(&servers)).connect().await.unwrap();
     servers[1].kill();
     drop(memcached);
-    let error = Memcached::builder(list(&servers))
-        .connect()
-        .await
-        .unwrap_err();
+    let error = speak.builder(list(&servers)).connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }

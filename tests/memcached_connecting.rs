@@ -71,6 +71,93 @@ async fn the_password_is_wrong_or_missing() {
 }
 
 #[tokio::test]
+async fn by_sasl_the_password_is_wrong_or_missing() {
+    let Some(server) = Server::with().sasl("app", "s3cret-right").start() else {
+        return;
+    };
+    let without = || Memcached::builder(server.server()).binary_protocol(true);
+    fails(
+        without(),
+        ErrorKind::Backend,
+        "set CACHE_MEMCACHED_USERNAME and CACHE_MEMCACHED_PASSWORD",
+    )
+    .await;
+    for (user, password) in [
+        ("app", "s3cret-wrong"),
+        ("app", "s3cret-righ"),
+        ("app", "s3cret-right2"),
+        ("other", "s3cret-right"),
+    ] {
+        let wrong = without().username(user).password(password);
+        fails(
+            wrong,
+            ErrorKind::Backend,
+            "does not know this user and password: see CACHE_MEMCACHED_USERNAME",
+        )
+        .await;
+    }
+    let alone = without().username("app");
+    fails(alone, ErrorKind::Settings, "CACHE_MEMCACHED_PASSWORD").await;
+    for odd in ["", "a\0b"] {
+        let user = without().username(odd).password("s3cret");
+        fails(user, ErrorKind::Settings, "CACHE_MEMCACHED_USERNAME").await;
+        let password = without().username("app").password(odd);
+        fails(password, ErrorKind::Settings, "CACHE_MEMCACHED_PASSWORD").await;
+    }
+    let right = without().username("app").password("s3cret-right");
+    let memcached = right.connect().await.unwrap();
+    assert!(!format!("{memcached:?}").contains(SECRET));
+}
+
+#[tokio::test]
+async fn one_of_several_servers_with_sasl_wants_another_password() {
+    let (Some(one), Some(two)) = (
+        Server::with().sasl("app", "s3cret-one").start(),
+        Server::with().sasl("app", "s3cret-two").start(),
+    ) else {
+        return;
+    };
+    let both = Memcached::builder(format!("{},{}", one.server(), two.server()));
+    let both = both.binary_protocol(true);
+    let both = both.username("app").password("s3cret-one");
+    fails(both, ErrorKind::Backend, "does not know this user").await;
+}
+
+#[tokio::test]
+async fn the_server_has_no_sasl_or_not_this_one() {
+    let (Some(plain), Some(other)) = (
+        Server::start(),
+        Server::with().sasl_by("cram-md5", "app", "s3cret").start(),
+    ) else {
+        return;
+    };
+    let builder = |server: &Server| {
+        let builder = Memcached::builder(server.server()).binary_protocol(true);
+        builder.username("app").password("s3cret")
+    };
+    fails(builder(&plain), ErrorKind::Unsupported, "start it with -S").await;
+    fails(builder(&other), ErrorKind::Unsupported, "see mech_list").await;
+}
+
+#[tokio::test]
+async fn a_server_is_spoken_to_by_a_protocol_that_it_has_not() {
+    let (Some(text), Some(binary)) = (
+        Server::with().user("app", "s3cret").start(),
+        Server::with().sasl("app", "s3cret").start(),
+    ) else {
+        return;
+    };
+    let by = |server: &Server, binary| Memcached::builder(server.server()).binary_protocol(binary);
+    let told = |builder: MemcachedBuilder| builder.username("app").password("s3cret");
+    let hint = "CACHE_MEMCACHED_PROTOCOL=binary";
+    fails(by(&binary, false), ErrorKind::Timeout, hint).await;
+    fails(told(by(&binary, false)), ErrorKind::Unavailable, hint).await;
+    let hint = "CACHE_MEMCACHED_PROTOCOL=meta";
+    fails(by(&text, true), ErrorKind::Timeout, hint).await;
+    fails(told(by(&text, true)), ErrorKind::Timeout, hint).await;
+}
+
+#[tokio::test]
 async fn one_of_several_servers_wants_another_password() {
     let (Some(one), Some(two)) = (
         Server::with().user("app", "s3cret-one").start(),
@@ -209,8 +296,10 @@ async fn the_server_has_no_cas() {
     let Some(server) = Server::with().arguments(&["-C"]).start() else {
         return;
     };
-    let builder = Memcached::builder(server.server());
-    fails(builder, ErrorKind::Unsupported, "-C").await;
+    for binary in [false, true] {
+        let builder = Memcached::builder(server.server()).binary_protocol(binary);
+        fails(builder, ErrorKind::Unsupported, "-C").await;
+    }
 }
 
 /// A server that answers every line in the same way.
@@ -252,11 +341,59 @@ async fn what_answers_is_something_else() {
             "no memcached",
         ),
         ("", ErrorKind::Timeout, "CACHE_MEMCACHED_CONNECT_TIMEOUT"),
-        ("", ErrorKind::Timeout, "with SASL (-S)"),
+        ("", ErrorKind::Timeout, "CACHE_MEMCACHED_PROTOCOL=binary"),
     ] {
         let builder = Memcached::builder(answering(answer));
         fails(builder, kind, message).await;
     }
+}
+
+/// A server that answers whatever it is told with these bytes.
+fn answering_bytes(answer: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut input = [0; 4096];
+            while let Ok(1..) = stream.read(&mut input) {
+                if stream.write_all(&answer).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address.to_string()
+}
+
+/// An answer in the binary protocol without a body.
+fn binary_answer(opcode: u8, status: u8) -> Vec<u8> {
+    let mut answer = vec![0; 24];
+    (answer[0], answer[1], answer[7]) = (0x81, opcode, status);
+    answer
+}
+
+#[tokio::test]
+async fn by_the_binary_protocol_what_answers_is_something_else() {
+    let unknown = [binary_answer(0x10, 0x81), binary_answer(0x0a, 0x81)].concat();
+    for (answer, kind, message) in [
+        (&b"ERROR\r\n"[..], ErrorKind::Backend, "binary protocol"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n",
+            ErrorKind::Backend,
+            "binary protocol",
+        ),
+        (b"\x81", ErrorKind::Timeout, "CACHE_MEMCACHED_PROTOCOL=meta"),
+        (&unknown, ErrorKind::Backend, "binary protocol"),
+    ] {
+        let builder = Memcached::builder(answering_bytes(answer.to_vec())).binary_protocol(true);
+        fails(builder, kind, message).await;
+    }
+    // Whoever says that he has found out who asks, without being asked, or in an answer to something else.
+    let auth = [binary_answer(0x20, 0), binary_answer(0x21, 0x21)].concat();
+    let builder = Memcached::builder(answering_bytes(auth)).binary_protocol(true);
+    let builder = builder.username("app").password("s3cret");
+    fails(builder, ErrorKind::Unsupported, "see mech_list").await;
 }
 
 #[tokio::test]
@@ -283,6 +420,35 @@ async fn settings_lead_to_the_server() {
         .await
         .unwrap_err();
     says(&error, ErrorKind::Backend, "CACHE_MEMCACHED_PASSWORD");
+}
+
+#[tokio::test]
+async fn settings_of_flask_caching_lead_to_a_server_with_sasl() {
+    let Some(server) = Server::with().sasl("app", "s3cret").start() else {
+        return;
+    };
+    for (kind, protocol) in [
+        ("SASLMemcachedCache", ""),
+        ("dogpile.cache.bmemcached", ""),
+        ("memcached", "binary"),
+    ] {
+        let settings = |password: &'static str| {
+            let pairs = [
+                ("CACHE_TYPE", kind.to_owned()),
+                ("CACHE_MEMCACHED_PROTOCOL", protocol.to_owned()),
+                ("CACHE_MEMCACHED_SERVERS", server.server()),
+                ("CACHE_MEMCACHED_USERNAME", "app".to_owned()),
+                ("CACHE_MEMCACHED_PASSWORD", password.to_owned()),
+            ];
+            Settings::from_pairs(pairs).unwrap()
+        };
+        let cache = Cache::from_settings(&settings("s3cret")).await.unwrap();
+        cache.put("answer", 42).await.unwrap();
+        assert_eq!(cache.get("answer").await.unwrap(), Some(42));
+        let wrong = Cache::from_settings(&settings("s3cret-wrong")).await;
+        let error = wrong.unwrap_err();
+        says(&error, ErrorKind::Backend, "CACHE_MEMCACHED_PASSWORD");
+    }
 }
 
 #[tokio::test]

@@ -195,6 +195,125 @@ async fn accepting_and_silent() {
     }
 }
 
+/// With SASL, by the binary protocol.
+mod sasl {
+    use super::*;
+
+    fn with_sasl(servers: &str) -> larder::MemcachedBuilder {
+        let builder = Backend::builder(servers).binary_protocol(true);
+        builder.username("app").password("right")
+    }
+
+    async fn sasl_cache(servers: &str) -> Cache {
+        Cache::new(with_sasl(servers).connect().await.unwrap())
+    }
+
+    fn start() -> Option<Memcached> {
+        Memcached::with().sasl("app", "right").start()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn killed_and_restarted_empty() {
+        let Some(server) = start() else { return };
+        let cache = sasl_cache(&server.server()).await;
+        let report = outage(
+            "memcached with SASL killed, restarted",
+            cache,
+            async || server.kill(),
+            async || server.restart(),
+        );
+        let report = report.await;
+        survived(&report);
+        was_open(&report);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn stopped_and_continued() {
+        let Some(server) = start() else { return };
+        let cache = sasl_cache(&server.server()).await;
+        let report = outage(
+            "memcached with SASL stopped (SIGSTOP), continued",
+            cache,
+            async || server.stop(),
+            async || server.cont(),
+        );
+        let report = report.await;
+        survived(&report);
+        was_open(&report);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_password_is_changed() {
+        let Some(server) = start() else { return };
+        let proxy = Proxy::to(server.address()).await;
+        let cache = sasl_cache(&proxy.address().to_string()).await;
+        let change = async |password: &str| {
+            server.change_password(password);
+            proxy.set(Link::Reset).await;
+            proxy.set(Link::Pass).await;
+        };
+        let report = outage(
+            "memcached with SASL another password, then the right one",
+            cache,
+            async || change("wrong").await,
+            async || change("right").await,
+        );
+        let report = report.await;
+        survived(&report);
+        was_open(&report);
+    }
+
+    async fn through(fault: &str, link: Link) -> Option<Report> {
+        let server = start()?;
+        let proxy = Proxy::to(server.address()).await;
+        let cache = sasl_cache(&proxy.address().to_string()).await;
+        let fault = format!("memcached with SASL {fault}");
+        let report = outage(
+            &fault,
+            cache,
+            async || proxy.set(link).await,
+            async || proxy.set(Link::Pass).await,
+        );
+        Some(report.await)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn cut_in_the_middle_of_answers() {
+        // After whole headers, within them, and within the greeting.
+        for bytes in [1_000, 1_013, 30] {
+            let fault = format!("cut after {bytes} bytes, again and again");
+            if let Some(report) = through(&fault, Link::CutAfter(bytes)).await {
+                survived(&report);
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn reset() {
+        if let Some(report) = through("reset (RST)", Link::Reset).await {
+            survived(&report);
+            was_open(&report);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn accepting_and_silent() {
+        if let Some(report) = through("accepting, silent", Link::Stall).await {
+            survived(&report);
+            was_open(&report);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_of_three_is_killed_and_restarted() {
+        let servers: Option<Vec<_>> = (0..3).map(|_| start()).collect();
+        let Some(servers) = servers else { return };
+        let cache = sasl_cache(&list(&servers)).await;
+        let fault = "with SASL one killed, restarted";
+        one_of(&servers, cache, fault, Memcached::kill, Memcached::restart).await;
+    }
+}
+
 fn list(servers: &[Memcached]) -> String {
     let servers: Vec<_> = servers.iter().map(Memcached::server).collect();
     servers.join(",")
@@ -209,7 +328,19 @@ async fn one_of_three(
     let servers = (0..3)
         .map(|_| Memcached::start())
         .collect::<Option<Vec<_>>>()?;
-    let load = Load::warm(cache(&list(&servers)).await).await;
+    let cache = cache(&list(&servers)).await;
+    one_of(&servers, cache, fault, breaks, mends).await;
+    Some(())
+}
+
+async fn one_of(
+    servers: &[Memcached],
+    cache: Cache,
+    fault: &str,
+    breaks: impl Fn(&Memcached),
+    mends: impl Fn(&Memcached),
+) {
+    let load = Load::warm(cache).await;
     let before = load.hits();
     breaks(&servers[1]);
     load.run(FAULT).await;
@@ -228,7 +359,6 @@ async fn one_of_three(
     );
     // All of it is cached again.
     assert!(servers[1].stat("cmd_set") > 0);
-    Some(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -975,6 +975,7 @@ fn the_settings_of_memcached_are_read() {
         ),
         ("CACHE_MEMCACHED_USERNAME", "app"),
         ("CACHE_MEMCACHED_PASSWORD", "007"),
+        ("CACHE_MEMCACHED_PROTOCOL", "binary"),
         ("CACHE_MEMCACHED_TLS", "yes"),
         ("CACHE_MEMCACHED_CA_FILE", "/ca.pem"),
         ("CACHE_MEMCACHED_CLIENT_CERT_FILE", "/client.pem"),
@@ -989,6 +990,7 @@ fn the_settings_of_memcached_are_read() {
     assert_eq!(memcached.servers, "one,two:11212,/run/memcached.sock");
     assert_eq!(memcached.username.as_deref(), Some("app"));
     assert_eq!(memcached.password, Some(Secret::new("007")));
+    assert!(memcached.binary_protocol);
     assert!(memcached.tls);
     assert_eq!(memcached.ca_file.as_deref(), Some("/ca.pem"));
     assert_eq!(memcached.client_cert_file.as_deref(), Some("/client.pem"));
@@ -996,6 +998,41 @@ fn the_settings_of_memcached_are_read() {
     assert_eq!(memcached.connect_timeout, Duration::from_secs(2));
     assert_eq!(memcached.server_timeout, Duration::from_millis(50));
     assert!(!memcached.split_large_values);
+}
+
+/// Whoever comes from there has a server with SASL, which speaks no other protocol.
+#[test]
+fn clients_of_sasl_mean_the_binary_protocol_unless_another_one_is_named() {
+    let binary = |kind: &'static str, protocol: &'static str| {
+        let pairs = [("CACHE_TYPE", kind), ("CACHE_MEMCACHED_PROTOCOL", protocol)];
+        Settings::from_pairs(pairs)
+            .unwrap()
+            .memcached
+            .binary_protocol
+    };
+    for kind in [
+        "SASLMemcachedCache",
+        "saslmemcached",
+        "flask_caching.backends.memcache.SpreadSASLMemcachedCache",
+        "dogpile.cache.bmemcached",
+    ] {
+        assert!(binary(kind, ""), "{kind}");
+        assert!(!binary(kind, "meta"), "{kind}");
+    }
+    for kind in [
+        "memcached",
+        "MemcachedCache",
+        "dogpile.cache.pylibmc",
+        "null",
+    ] {
+        assert!(!binary(kind, ""), "{kind}");
+        assert!(binary(kind, "Binary"), "{kind}");
+    }
+    assert!(binary("memcached", "sasl") && !binary("SASLMemcachedCache", "text"));
+    assert_eq!(
+        refusal([("CACHE_MEMCACHED_PROTOCOL", "plain")]),
+        "CACHE_MEMCACHED_PROTOCOL must be meta or binary; it is \"plain\" (set in the pairs given)",
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod driver;
 mod errors;
 mod item_key;
 mod link;
+mod mark;
 mod node;
 mod parts;
 mod protocol;
@@ -35,8 +36,9 @@ const NAME: &str = "memcached";
 ///
 /// One connection to each server serves everybody in the process. It is made when it is first needed and made anew when
 /// it broke; in between verbs fail at once, with at most half a second from one attempt to connect to the next. It speaks
-/// the meta commands of the text protocol (memcached 1.6 or later), with many requests under way at once; a future that
-/// is dropped disturbs nobody else's answer.
+/// the meta commands of the text protocol (memcached 1.6 or later), or [the binary
+/// protocol](#the-binary-protocol-and-sasl) where it is told to, with many requests under way at once; a future that is
+/// dropped disturbs nobody else's answer.
 ///
 /// # Examples
 ///
@@ -68,7 +70,7 @@ const NAME: &str = "memcached";
 /// | `namespace:GGGGGGGG:name` | An entry: 16 bytes of codec and times, then the payload. |
 /// | the same, for a counter | The bare digits, as `incr` leaves them. Other programs may read and `incr` it. |
 /// | the same, empty | A load that has begun, for a minute. |
-/// | the same, for a value over the server's limit | 26 bytes that say how long the whole is and where its parts are. |
+/// | the same, for a value over the server's limit | 34 bytes that say how long the whole is, where its parts are and when it ends. |
 /// | `namespace:GGGGGGGG#…` | A part of such a value. |
 /// | `namespace:generation` | The eight letters `GGGGGGGG` that stand in the keys of all live entries; clearing replaces them. |
 ///
@@ -100,9 +102,24 @@ const NAME: &str = "memcached";
 /// # Who may ask
 ///
 /// Servers that were started with `-Y` and a file of `user:password` lines want to be told who asks
-/// ([`username`](MemcachedBuilder::username), [`password`](MemcachedBuilder::password)). SASL (`-S`) is not supported: it
-/// belongs to the binary protocol, which memcached has deprecated, and which has none of the commands that a lease on an
-/// absent key is made of. Without TLS (`-Z`) the password and all values go over the network as they are.
+/// ([`username`](MemcachedBuilder::username), [`password`](MemcachedBuilder::password)), and so do servers with SASL (`-S`),
+/// which are told it by [the binary protocol](#the-binary-protocol-and-sasl). Without TLS (`-Z`) the password and all values
+/// go over the network as they are.
+///
+/// # The binary protocol and SASL
+///
+/// A server with SASL speaks the binary protocol and nothing else, and memcached knows SASL in that protocol alone. It is
+/// deprecated, but there: [`binary_protocol`](MemcachedBuilder::binary_protocol) has this backend speak it, with SASL PLAIN
+/// where there is a user. Everything above holds as it does without, and both kinds of process may use one server that
+/// speaks both. What one command does there takes more here:
+///
+/// | | By meta commands | By the binary protocol |
+/// |---|---|---|
+/// | a lease on an absent key | one command makes the empty item | an `add` and a `get`, sent together; where somebody deletes the key between the two, the load is not kept |
+/// | `contains`, `delete`, `delete_if`, and a put on a condition that has to look | looks at the item's number | reads its value |
+/// | the first `increment` of a counter | one round trip | two: an `add` where `incr` found nothing |
+/// | the TTL of a counter, as it is read | the server's | noted in the item; unknown of a counter that another program or a process with meta commands made |
+///
 ///
 /// # What a verb costs
 ///

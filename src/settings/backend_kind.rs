@@ -16,8 +16,9 @@ pub enum BackendKind {
     Redis,
     /// `aerospike`: on an Aerospike cluster, under the feature `aerospike`. Alias: `AerospikeCache`.
     Aerospike,
-    /// `memcached`: on memcached servers, under the feature `memcached`. Aliases: `memcache`, `MemcachedCache`,
-    /// `SASLMemcachedCache`, `pylibmc`, `pymemcache`, `bmemcached`.
+    /// `memcached`: on memcached servers, under the feature `memcached`. Aliases: `memcache`, `MemcachedCache`, `pylibmc`,
+    /// `pymemcache`; and `SASLMemcachedCache` and `bmemcached`, which mean `CACHE_MEMCACHED_PROTOCOL=binary` where that
+    /// is unset.
     Memcached,
     /// `sqlite`: in a SQLite file, under the feature `sqlite`. Alias: `sqlite3`.
     Sqlite,
@@ -41,16 +42,15 @@ const PACKAGES: [&str; 4] = [
     "aerospike_flask.",
 ];
 
-/// `Spread…` is Flask-Caching's for values over the item limit, which larder splits by itself.
-const MEMCACHED: &[&str] = &[
-    "memcache",
-    "memcachedcache",
+const MEMCACHED: &[&str] = &["memcache", "memcachedcache", "pylibmc", "pymemcache"];
+
+/// Those that speak the binary protocol alone. `Spread…` is Flask-Caching's for values over the item limit, which larder
+/// splits by itself.
+const BINARY_MEMCACHED: &[&str] = &[
     "saslmemcached",
     "saslmemcachedcache",
     "spreadsaslmemcached",
     "spreadsaslmemcachedcache",
-    "pylibmc",
-    "pymemcache",
     "bmemcached",
 ];
 
@@ -114,6 +114,7 @@ impl BackendKind {
             ),
             Choice(Self::Aerospike, Self::Aerospike.name(), &["aerospikecache"]),
             Choice(Self::Memcached, Self::Memcached.name(), MEMCACHED),
+            Choice(Self::Memcached, Self::Memcached.name(), BINARY_MEMCACHED),
             Choice(Self::Sqlite, Self::Sqlite.name(), &["sqlite3"]),
             Choice(Self::Postgres, Self::Postgres.name(), &["postgresql"]),
             Choice(Self::MySql, Self::MySql.name(), &["mariadb"]),
@@ -141,6 +142,11 @@ impl BackendKind {
             },
         }
     }
+}
+
+/// Whether `CACHE_TYPE` names clients of memcached that speak the binary protocol alone.
+pub(super) fn is_binary_memcached(text: &str) -> bool {
+    BINARY_MEMCACHED.contains(&fold(without_package(text)).as_str())
 }
 
 fn without_package(text: &str) -> &str {

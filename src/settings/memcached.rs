@@ -32,6 +32,9 @@ pub struct MemcachedSettings {
     pub username: Option<String>,
     /// The user's password (`CACHE_MEMCACHED_PASSWORD`).
     pub password: Option<Secret>,
+    /// Whether the servers are spoken to by the binary protocol, in which they are told the user by SASL, and not by meta
+    /// commands (`CACHE_MEMCACHED_PROTOCOL`, or a `CACHE_TYPE` that implies it).
+    pub binary_protocol: bool,
     /// Whether the connections are by TLS (`CACHE_MEMCACHED_TLS`).
     pub tls: bool,
     /// The file with the certificates of the authorities that the servers' may be of (`CACHE_MEMCACHED_CA_FILE`).
@@ -55,6 +58,7 @@ impl Default for MemcachedSettings {
             servers: "127.0.0.1:11211".to_owned(),
             username: None,
             password: None,
+            binary_protocol: false,
             tls: false,
             ca_file: None,
             client_cert_file: None,
@@ -69,6 +73,7 @@ impl Default for MemcachedSettings {
 const SERVERS: &str = "CACHE_MEMCACHED_SERVERS";
 const USERNAME: &str = "CACHE_MEMCACHED_USERNAME";
 const PASSWORD: &str = "CACHE_MEMCACHED_PASSWORD";
+const PROTOCOL: &str = "CACHE_MEMCACHED_PROTOCOL";
 const TLS: &str = "CACHE_MEMCACHED_TLS";
 const CA_FILE: &str = "CACHE_MEMCACHED_CA_FILE";
 const CLIENT_CERT_FILE: &str = "CACHE_MEMCACHED_CLIENT_CERT_FILE";
@@ -106,7 +111,7 @@ impl MemcachedSettings {
 /// A file whose path counts to the letter.
 const FILE: &str = "the path of a PEM file";
 
-pub(super) static SETTINGS: [Setting; 10] = [
+pub(super) static SETTINGS: [Setting; 11] = [
     Setting {
         variable: SERVERS,
         expects: "host:port or the path of a Unix socket, several with commas between",
@@ -135,6 +140,19 @@ pub(super) static SETTINGS: [Setting; 10] = [
         read: |settings, text| {
             settings.memcached.password = Some(Secret::new(text));
             Ok(())
+        },
+    },
+    Setting {
+        variable: PROTOCOL,
+        expects: "meta or binary",
+        default: None,
+        form: Form::Word,
+        read: |settings, text| {
+            let choices = [
+                Choice(false, "meta", &["text", "ascii"]),
+                Choice(true, "binary", &["sasl"]),
+            ];
+            Choice::find(&choices, text).map(|on| settings.memcached.binary_protocol = on)
         },
     },
     Setting {
@@ -205,11 +223,13 @@ pub(super) static SETTINGS: [Setting; 10] = [
 ];
 
 /// What other programs call these settings: Flask-Caching above all.
-pub(super) const OTHER_NAMES: [(&str, &str); 8] = [
+pub(super) const OTHER_NAMES: [(&str, &str); 10] = [
     ("CACHE_MEMCACHED_HOSTS", SERVERS),
     ("CACHE_MEMCACHED_SERVER", SERVERS),
     ("CACHE_MEMCACHED_URL", SERVERS),
     ("CACHE_MEMCACHED_USER", USERNAME),
+    ("CACHE_MEMCACHED_BINARY", PROTOCOL),
+    ("CACHE_MEMCACHED_SASL", PROTOCOL),
     ("CACHE_MEMCACHED_SASL_USERNAME", USERNAME),
     ("CACHE_MEMCACHED_SASL_PASSWORD", PASSWORD),
     ("CACHE_MEMCACHED_SSL", TLS),

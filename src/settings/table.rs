@@ -1,7 +1,9 @@
 //! Every setting there is, in the order of the documentation.
 
 use super::{
-    BackendKind, ConnectMode, Secret, Settings, aerospike, database, dynamodb, memcached, mongodb,
+    BackendKind, ConnectMode, Secret, Settings, aerospike,
+    backend_kind::is_binary_memcached,
+    database, dynamodb, memcached, mongodb,
     nearest::nearest,
     parse::{
         Refusal, at_least_one, bytes, codec, duration, flag, memory_policy, seconds,
@@ -103,6 +105,7 @@ static SETTINGS: [Setting; 16] = [
             if settings.backend == BackendKind::Redis {
                 settings.redis.named(text);
             }
+            settings.memcached.binary_protocol = is_binary_memcached(text);
             Ok(())
         },
     },

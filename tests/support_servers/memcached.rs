@@ -14,6 +14,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
+    memcached_sasl,
     process::{free_port, installed, mortal, signal, spawn},
     tls::Certificates,
 };
@@ -25,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemcachedOptions {
     user: Option<(String, String)>,
+    sasl: Option<String>,
     tls: bool,
     wants_client_certificate: bool,
     unix_socket: bool,
@@ -36,6 +38,17 @@ impl MemcachedOptions {
     pub(crate) fn user(mut self, name: &str, password: &str) -> Self {
         self.user = Some((name.to_owned(), password.to_owned()));
         self
+    }
+
+    /// The one user there is, by SASL PLAIN, in the binary protocol and no other.
+    pub(crate) fn sasl(self, name: &str, password: &str) -> Self {
+        self.sasl_by("plain", name, password)
+    }
+
+    /// The one user there is, by these mechanisms of SASL.
+    pub(crate) fn sasl_by(mut self, mechanisms: &str, name: &str, password: &str) -> Self {
+        self.sasl = Some(mechanisms.to_owned());
+        self.user(name, password)
     }
 
     /// TLS, and nothing else, on the port.
@@ -74,6 +87,10 @@ impl MemcachedOptions {
             "memcached is not on the PATH; install it (on Debian: apt-get install memcached), or set \
              LARDER_TEST_SKIP_SERVERS=1 to leave the tests on servers out"
         );
+        if let Some(missing) = self.sasl.as_ref().and(memcached_sasl::missing()) {
+            super::not_tested("memcached with SASL", missing);
+            return None;
+        }
         // Between the moment a port is found free and the server's taking it another may come.
         let start = || Memcached::new(self.clone());
         let (mut memcached, mut started) = start();
@@ -85,10 +102,14 @@ impl MemcachedOptions {
                 _ => break,
             }
         }
-        if let Err(log) = started {
-            panic!("memcached did not come up:\n{log}");
+        match started {
+            Ok(()) => Some(memcached),
+            Err(log) if log.contains("not built with SASL") => {
+                super::not_tested("memcached with SASL", "this memcached is built without it");
+                None
+            }
+            Err(log) => panic!("memcached did not come up:\n{log}"),
         }
-        Some(memcached)
     }
 }
 
@@ -118,8 +139,14 @@ impl Memcached {
             .prefix("larder-memcached-")
             .tempdir()
             .unwrap();
-        if let Some((name, password)) = &options.user {
-            fs::write(folder.path().join("users"), format!("{name}:{password}\n")).unwrap();
+        match (&options.user, &options.sasl) {
+            (Some((name, password)), Some(mechanisms)) => {
+                memcached_sasl::configure(folder.path(), mechanisms, name, password);
+            }
+            (Some((name, password)), None) => {
+                fs::write(folder.path().join("users"), format!("{name}:{password}\n")).unwrap();
+            }
+            (None, _) => {}
         }
         let memcached = Self {
             port: free_port(),
@@ -206,6 +233,9 @@ impl Memcached {
     /// Another password for its user, for whoever connects from now on.
     pub(crate) fn change_password(&self, password: &str) {
         let (name, _) = self.options.user.as_ref().expect("it has a user");
+        if self.options.sasl.is_some() {
+            return memcached_sasl::set_password(self.folder(), name, password);
+        }
         let users = format!("{name}:{password}\n");
         fs::write(self.folder().join("users"), users).unwrap();
         signal("HUP", self.pid());
@@ -226,7 +256,13 @@ impl Memcached {
 
     /// A number among what it says of itself.
     pub(crate) fn stat(&self, name: &str) -> u64 {
-        let stats = self.say("stats\r\n");
+        let stats = match (&self.options.sasl, &self.options.user) {
+            (Some(_), Some((user, password))) => {
+                let stream = TcpStream::connect(self.address()).unwrap();
+                memcached_sasl::stats(stream, user, password)
+            }
+            _ => self.say("stats\r\n"),
+        };
         let line = format!("STAT {name} ");
         let value = stats.lines().find_map(|it| it.strip_prefix(&line));
         value.expect("it has it").parse().unwrap()
@@ -246,8 +282,14 @@ impl Memcached {
                 command.args(["-l", "127.0.0.1", "-p", &port])
             }
         };
-        if options.user.is_some() {
-            command.arg("-Y").arg(self.folder().join("users"));
+        match (&options.sasl, &options.user) {
+            (Some(_), _) => {
+                command.arg("-S").env("SASL_CONF_PATH", self.folder());
+            }
+            (None, Some(_)) => {
+                command.arg("-Y").arg(self.folder().join("users"));
+            }
+            (None, None) => {}
         }
         if let Some(certificates) = &self.certificates {
             let mut tls = format!(

@@ -29,6 +29,7 @@ mod mariadb;
 #[cfg(feature = "testing")]
 pub(crate) mod matrix;
 mod memcached;
+mod memcached_sasl;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod postgres;

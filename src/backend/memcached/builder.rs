@@ -7,6 +7,7 @@ use super::{
     errors::settings,
     link::Link,
     node::Node,
+    protocol::Dialect,
     ring::Ring,
     tls,
 };
@@ -48,6 +49,7 @@ pub struct MemcachedBuilder {
     servers: String,
     username: Option<String>,
     password: Option<String>,
+    binary_protocol: bool,
     tls: bool,
     ca: Option<String>,
     client_certificate: Option<(String, String)>,
@@ -62,6 +64,7 @@ impl MemcachedBuilder {
             servers,
             username: None,
             password: None,
+            binary_protocol: false,
             tls: false,
             ca: None,
             client_certificate: None,
@@ -71,7 +74,8 @@ impl MemcachedBuilder {
         }
     }
 
-    /// The user, as the servers' authentication file (`-Y`) has it. It goes with a password.
+    /// The user, as the servers' authentication file (`-Y`) has it, or for SASL (`-S`) their `saslpasswd2`. It goes with a
+    /// password.
     pub fn username(mut self, name: impl Into<String>) -> Self {
         self.username = Some(name.into());
         self
@@ -80,6 +84,30 @@ impl MemcachedBuilder {
     /// The user's password. Without TLS it goes over the network as it is.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// Whether the servers are spoken to by the binary protocol, in place of the meta commands of the text protocol; `false`
+    /// where nobody says. It is for servers with SASL (`-S`), which speak no other: the user and the password are told them
+    /// by SASL PLAIN. What it costs is [told of the backend](Memcached#the-binary-protocol-and-sasl).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> larder::Result<()> {
+    /// use larder::Memcached;
+    ///
+    /// let memcached = Memcached::builder("cache1.example,cache2.example")
+    ///     .binary_protocol(true)
+    ///     .username("shop")
+    ///     .password("correct horse battery staple")
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn binary_protocol(mut self, on: bool) -> Self {
+        self.binary_protocol = on;
         self
     }
 
@@ -138,7 +166,8 @@ impl MemcachedBuilder {
     /// certificates without TLS; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) and
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where no server can be reached;
     /// [`ErrorKind::Backend`](crate::ErrorKind::Backend) where the user is refused, and
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a server that is older than 1.6.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a server that is older than 1.6, and for one that is
+    /// to be told a user by SASL and does not take it.
     pub async fn connect(self) -> Result<Memcached> {
         let memcached = self.connect_lazily()?;
         let answer = memcached.0.meet().await;
@@ -169,6 +198,10 @@ impl MemcachedBuilder {
                 address: address.clone(),
                 tls: tls.clone(),
                 credentials: credentials.clone(),
+                dialect: match self.binary_protocol {
+                    true => Dialect::Binary,
+                    false => Dialect::Text,
+                },
             };
             let link = Link::new(route, self.connect_timeout, silence);
             let splits = self.split_large_values;
@@ -191,6 +224,18 @@ impl MemcachedBuilder {
                 ));
             }
         };
+        if self.binary_protocol {
+            // Both are texts of any letters, with a zero between.
+            for (text, setting) in [
+                (&user, "CACHE_MEMCACHED_USERNAME"),
+                (&password, "CACHE_MEMCACHED_PASSWORD"),
+            ] {
+                if text.is_empty() || text.contains('\0') {
+                    return Err(settings(format!("{setting} is empty, or has a zero byte")));
+                }
+            }
+            return Ok(Some(Credentials { user, password }));
+        }
         // The server takes what comes before the first space for the name.
         let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b':';
         if user.is_empty() || !user.bytes().all(is_plain) {
@@ -239,6 +284,7 @@ impl fmt::Debug for MemcachedBuilder {
         f.debug_struct("MemcachedBuilder")
             .field("servers", &servers)
             .field("username", &self.username)
+            .field("binary_protocol", &self.binary_protocol)
             .field("tls", &self.tls)
             .field("connect_timeout", &self.connect_timeout)
             .field("server_timeout", &self.server_timeout)

@@ -13,10 +13,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     address::Address,
     errors,
-    protocol::{
-        Malformed, Reply, Status,
-        text::{self, HELLO},
-    },
+    protocol::{Dialect, Malformed, Reply, Status, binary, text},
 };
 use crate::Result;
 
@@ -31,6 +28,7 @@ pub(super) struct Route {
     pub(super) address: Address,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) credentials: Option<Credentials>,
+    pub(super) dialect: Dialect,
 }
 
 /// Who asks.
@@ -77,16 +75,19 @@ impl Route {
     /// Says who asks, and finds out what answers.
     async fn greet(&self, stream: &mut Box<dyn Stream>) -> Result<Facts> {
         let mut input = BytesMut::new();
-        if let Some(Credentials { user, password }) = &self.credentials {
-            self.say(stream, &text::authentication(user, password))
-                .await?;
-            match self.hear(stream, &mut input).await?.status {
-                Status::Done => {}
-                Status::Unauthenticated => return Err(errors::unauthenticated()),
-                _ => return Err(errors::no_memcached()),
+        if let Some(credentials) = &self.credentials {
+            match self.dialect {
+                Dialect::Text => self.authenticate(credentials, stream, &mut input).await?,
+                Dialect::Binary => {
+                    self.authenticate_by_sasl(credentials, stream, &mut input)
+                        .await?
+                }
             }
         }
-        self.say(stream, HELLO).await?;
+        match self.dialect {
+            Dialect::Text => self.say(stream, text::HELLO).await?,
+            Dialect::Binary => self.say(stream, &binary::hello()).await?,
+        }
         let mut facts = Facts::default();
         loop {
             let line = self.hear(stream, &mut input).await?;
@@ -96,14 +97,51 @@ impl Route {
                 // A proxy need not know it; what it leads to has the limits that servers have by default.
                 Status::Unknown => break,
                 Status::Unauthenticated => return Err(errors::wants_password()),
-                _ => return Err(errors::no_memcached()),
+                _ => return Err(errors::no_memcached(self.dialect)),
             }
         }
         match self.hear(stream, &mut input).await?.status {
             Status::Done if facts.has_no_cas => Err(errors::without_cas()),
             Status::Done => Ok(facts),
             Status::Unauthenticated => Err(errors::wants_password()),
+            _ if self.dialect == Dialect::Binary => Err(errors::no_memcached(self.dialect)),
             _ => Err(errors::too_old()),
+        }
+    }
+
+    async fn authenticate(
+        &self,
+        Credentials { user, password }: &Credentials,
+        stream: &mut Box<dyn Stream>,
+        input: &mut BytesMut,
+    ) -> Result<()> {
+        self.say(stream, &text::authentication(user, password))
+            .await?;
+        match self.hear(stream, input).await?.status {
+            Status::Done => Ok(()),
+            Status::Unauthenticated => Err(errors::unauthenticated()),
+            _ => Err(errors::no_memcached(self.dialect)),
+        }
+    }
+
+    async fn authenticate_by_sasl(
+        &self,
+        Credentials { user, password }: &Credentials,
+        stream: &mut Box<dyn Stream>,
+        input: &mut BytesMut,
+    ) -> Result<()> {
+        self.say(stream, &binary::authentication(user, password))
+            .await?;
+        let mechanisms = self.hear(stream, input).await?;
+        let names = mechanisms.value.unwrap_or_default();
+        let mut names = names.split(|byte| *byte == b' ');
+        let knows_plain = names.any(|name| name.eq_ignore_ascii_case(binary::PLAIN));
+        match (mechanisms.status, self.hear(stream, input).await?.status) {
+            (Status::Unknown, _) | (_, Status::Unknown) => Err(errors::without_sasl()),
+            (_, Status::Done) => Ok(()),
+            (Status::Done, _) if !knows_plain => Err(errors::without_plain()),
+            (_, Status::Unauthenticated) => Err(errors::unauthenticated()),
+            _ => Err(errors::no_memcached(self.dialect)),
         }
     }
 
@@ -117,14 +155,14 @@ impl Route {
 
     async fn hear(&self, stream: &mut Box<dyn Stream>, input: &mut BytesMut) -> Result<Reply> {
         loop {
-            match text::read(input) {
+            match self.dialect.read(input) {
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => {}
-                Err(Malformed) => return Err(errors::no_memcached()),
+                Err(Malformed) => return Err(errors::no_memcached(self.dialect)),
             }
             let read = stream.read_buf(input).await;
             if read.map_err(|error| self.lost(error))? == 0 {
-                return Err(errors::hung_up(self.tls.is_some()));
+                return Err(errors::hung_up(self.tls.is_some(), self.dialect));
             }
         }
     }
@@ -134,7 +172,9 @@ impl Route {
         match error.kind() {
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::UnexpectedEof => errors::hung_up(self.tls.is_some()).caused_by(error),
+            | io::ErrorKind::UnexpectedEof => {
+                errors::hung_up(self.tls.is_some(), self.dialect).caused_by(error)
+            }
             _ => errors::connecting(error, self.tls.is_some()),
         }
     }

@@ -11,7 +11,7 @@ use super::{
     node::{Answers, Node, ROUNDS},
     parts::whole,
     protocol::{Command, Condition, Status, Verb},
-    stored::{Stored, counted, counter_ttl, digits, not_a_counter, overflow},
+    stored::{Stored, counted, counter_ttl, digits, mark_of_item, not_a_counter, overflow},
 };
 use crate::{Key, Result, Timestamp};
 
@@ -39,7 +39,7 @@ impl Node {
                 replies,
             } = answers.await?;
             let reply = replies.first().ok_or_else(errors::unexpected)?;
-            match reply.status {
+            let begun = match reply.status {
                 Status::Done => {
                     let sum = reply.value.as_deref().and_then(counted);
                     let sum = sum.ok_or_else(errors::unexpected)?;
@@ -60,10 +60,11 @@ impl Node {
                     taking_back.await.map_err(|_| errors::closed())??;
                     return Err(overflow());
                 }
-                Status::NotANumber => {}
+                Status::Absent => self.put_count(key, delta, ttl, Condition::Absent).await?,
+                Status::NotANumber => self.replace_by_count(key, delta, ttl).await?,
                 other => return Err(errors::refused(other)),
-            }
-            if self.begin_count(key, delta, ttl).await? {
+            };
+            if begun {
                 return Ok(delta);
             }
         }
@@ -71,7 +72,7 @@ impl Node {
     }
 
     /// Begins a counter in place of an item that holds nothing: whether it did, or somebody else was quicker.
-    async fn begin_count(&self, key: &Key, delta: i64, ttl: i32) -> Result<bool> {
+    async fn replace_by_count(&self, key: &Key, delta: i64, ttl: i32) -> Result<bool> {
         let space = self.spaces.of(key);
         let answers = self.ask(&space, |generation| {
             let item = space.item(generation, key.as_key_ref());
@@ -91,13 +92,25 @@ impl Node {
         {
             return Err(not_a_counter());
         }
+        // In another generation nothing has this cas.
+        self.put_count(key, delta, ttl, Condition::Cas(cas)).await
+    }
+
+    /// Puts a counter that begins with `delta`: whether it did, or the condition does not hold.
+    async fn put_count(
+        &self,
+        key: &Key,
+        delta: i64,
+        ttl: i32,
+        condition: Condition,
+    ) -> Result<bool> {
+        let space = self.spaces.of(key);
         let begin = Verb::Set {
-            condition: Condition::Cas(cas),
+            condition,
             value: digits(delta),
-            mark: 0,
+            mark: mark_of_item(ttl, Timestamp::now()),
             ttl,
         };
-        // In another generation nothing has this cas.
         let answers = self.ask(&space, |generation| {
             let item = space.item(generation, key.as_key_ref());
             vec![Command::new(&item, begin.clone())]

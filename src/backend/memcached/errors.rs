@@ -4,7 +4,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
-use super::protocol::Status;
+use super::protocol::{Dialect, Status};
 use crate::{Error, ErrorKind};
 
 /// The connection was there, and broke.
@@ -114,38 +114,75 @@ pub(super) fn connecting(cause: io::Error, tls: bool) -> Error {
 }
 
 /// The connection was made, and closed instead of an answer.
-pub(super) fn hung_up(tls: bool) -> Error {
-    let message = match tls {
-        true => {
+pub(super) fn hung_up(tls: bool, dialect: Dialect) -> Error {
+    let message = match (tls, dialect) {
+        (true, _) => {
             "the server closed the connection instead of answering; it may want a certificate of the client \
-             (CACHE_MEMCACHED_CLIENT_CERT_FILE), or have too many connections (its option -c)"
+             (CACHE_MEMCACHED_CLIENT_CERT_FILE), be spoken to by the wrong protocol (CACHE_MEMCACHED_PROTOCOL), or have too \
+             many connections (its option -c)"
         }
-        false => {
-            "the server closed the connection instead of answering; a port with TLS needs CACHE_MEMCACHED_TLS=true, \
-             and one that has too many connections its option -c"
+        (false, Dialect::Text) => {
+            "the server closed the connection instead of answering; a port with TLS needs CACHE_MEMCACHED_TLS=true, a \
+             server with SASL (-S) CACHE_MEMCACHED_PROTOCOL=binary, and one that has too many connections its option -c"
+        }
+        (false, Dialect::Binary) => {
+            "the server closed the connection instead of answering; a port with TLS needs CACHE_MEMCACHED_TLS=true, a \
+             server of text alone CACHE_MEMCACHED_PROTOCOL=meta, and one that has too many connections its option -c"
         }
     };
     Error::new(ErrorKind::Unavailable, message)
 }
 
-pub(super) fn slow_to_connect(tls: bool) -> Error {
-    let message = match tls {
-        true => {
+pub(super) fn slow_to_connect(tls: bool, dialect: Dialect) -> Error {
+    let message = match (tls, dialect) {
+        (true, Dialect::Text) => {
             "no connection within CACHE_MEMCACHED_CONNECT_TIMEOUT; a port without TLS is silent too when it is \
-             greeted with TLS, and needs CACHE_MEMCACHED_TLS=false"
+             greeted with TLS, and needs CACHE_MEMCACHED_TLS=false; and so is a server with SASL (-S), which needs \
+             CACHE_MEMCACHED_PROTOCOL=binary"
         }
-        false => {
+        (true, Dialect::Binary) => {
+            "no connection within CACHE_MEMCACHED_CONNECT_TIMEOUT; a port without TLS is silent too when it is \
+             greeted with TLS, and needs CACHE_MEMCACHED_TLS=false; and so is a server with a file of passwords (-Y), \
+             which needs CACHE_MEMCACHED_PROTOCOL=meta"
+        }
+        (false, Dialect::Text) => {
             "no connection within CACHE_MEMCACHED_CONNECT_TIMEOUT; a server with SASL (-S) is silent too, because it \
-             speaks the binary protocol alone, which larder does not: start it with -Y in place of -S"
+             speaks the binary protocol alone: it needs CACHE_MEMCACHED_PROTOCOL=binary"
+        }
+        (false, Dialect::Binary) => {
+            "no connection within CACHE_MEMCACHED_CONNECT_TIMEOUT; a server with a file of passwords (-Y) is silent \
+             too, because it speaks text alone: it needs CACHE_MEMCACHED_PROTOCOL=meta"
         }
     };
     Error::new(ErrorKind::Timeout, message)
 }
 
-pub(super) fn no_memcached() -> Error {
+pub(super) fn no_memcached(dialect: Dialect) -> Error {
+    let message = match dialect {
+        Dialect::Text => {
+            "what answers there is no memcached; a port with TLS needs CACHE_MEMCACHED_TLS=true"
+        }
+        Dialect::Binary => {
+            "what answers there does not speak memcached's binary protocol; a server of text alone needs \
+             CACHE_MEMCACHED_PROTOCOL=meta, and a port with TLS CACHE_MEMCACHED_TLS=true"
+        }
+    };
+    Error::new(ErrorKind::Backend, message)
+}
+
+pub(super) fn without_sasl() -> Error {
     Error::new(
-        ErrorKind::Backend,
-        "what answers there is no memcached; a port with TLS needs CACHE_MEMCACHED_TLS=true",
+        ErrorKind::Unsupported,
+        "the server has no SASL, so there is nothing to tell a user and a password to: start it with -S, or leave \
+         out CACHE_MEMCACHED_USERNAME and CACHE_MEMCACHED_PASSWORD",
+    )
+}
+
+pub(super) fn without_plain() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "the server does not take SASL PLAIN, by which CACHE_MEMCACHED_USERNAME and CACHE_MEMCACHED_PASSWORD are \
+         told: see mech_list in its memcached.conf",
     )
 }
 

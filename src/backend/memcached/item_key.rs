@@ -31,6 +31,11 @@ impl ItemKey {
         Self(Bytes::copy_from_slice(hash.as_bytes()))
     }
 
+    /// The key as the server has it, and as the binary protocol takes it.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Writes the key for the text protocol, and says whether in base64.
     pub(super) fn write_as_text(&self, line: &mut BytesMut) -> bool {
         if is_text(&self.0) {

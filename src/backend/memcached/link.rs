@@ -237,14 +237,13 @@ impl Inner {
 
     async fn connect(&self) -> Outcome {
         let connected = timeout(self.connect_timeout, self.route.connect()).await;
-        let is_tls = self.route.tls.is_some();
-        let (stream, facts) = connected.map_err(|_| errors::slow_to_connect(is_tls))??;
+        let (is_tls, dialect) = (self.route.tls.is_some(), self.route.dialect);
+        let (stream, facts) = connected.map_err(|_| errors::slow_to_connect(is_tls, dialect))??;
         if let Some(size) = facts.item_size {
             self.item_size.store(size, Ordering::Relaxed);
         }
         let (requests, incoming) = mpsc::channel(QUEUE);
         let health = Arc::new(Health::default());
-        let dialect = Dialect::Text;
         let driver = Driver::new(stream, dialect, incoming, health.clone(), self.silence);
         let driver = if is_tls { driver.by_records() } else { driver };
         tokio::spawn(driver);

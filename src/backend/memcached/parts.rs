@@ -12,7 +12,7 @@ use super::{
     space::Space,
     stored::Stored,
 };
-use crate::{Result, backend::generation::Generation};
+use crate::{Result, Timestamp, backend::generation::Generation};
 
 /// The first byte of a head. An entry has another one, and a counter begins with a digit.
 const MAGIC: u8 = 0xC6;
@@ -29,10 +29,15 @@ pub(super) struct Head {
     id: Id,
     len: u32,
     part: u32,
+    /// When the entry ends, in milliseconds.
+    end: u64,
 }
 
+/// Stands in a head for an entry that does not end.
+const NEVER: u64 = u64::MAX;
+
 impl Head {
-    const LEN: usize = 2 + size_of::<Id>() + 4 + 4;
+    const LEN: usize = 2 + size_of::<Id>() + 4 + 4 + 8;
 
     /// Whether these bytes are those of a head, of any format.
     pub(super) fn is_in(bytes: &[u8]) -> bool {
@@ -49,8 +54,8 @@ impl Head {
         bytes.advance(2);
         let mut id = Id::default();
         bytes.copy_to_slice(&mut id);
-        let (len, part) = (bytes.get_u32(), bytes.get_u32());
-        let head = Self { id, len, part };
+        let (len, part, end) = (bytes.get_u32(), bytes.get_u32(), bytes.get_u64());
+        let head = Self { id, len, part, end };
         (part > 0 && part < len && head.lens().count() <= PARTS).then_some(head)
     }
 
@@ -60,6 +65,7 @@ impl Head {
         bytes.put_slice(&self.id);
         bytes.put_u32(self.len);
         bytes.put_u32(self.part);
+        bytes.put_u64(self.end);
         bytes.freeze()
     }
 
@@ -86,8 +92,8 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// `whole` in parts of this length; `None` where they would be too many.
-    pub(super) fn new(whole: Bytes, part: usize) -> Option<Self> {
+    /// `whole`, an entry that ends then, in parts of this length; `None` where they would be too many.
+    pub(super) fn new(whole: Bytes, part: usize, end: Option<Timestamp>) -> Option<Self> {
         if part == 0 || whole.len().div_ceil(part) > PARTS {
             return None;
         }
@@ -97,6 +103,7 @@ impl Split {
             id,
             len: u32::try_from(whole.len()).ok()?,
             part: u32::try_from(part).ok()?,
+            end: end.map_or(NEVER, Timestamp::as_millis),
         };
         Some(Self { head, whole })
     }
@@ -128,6 +135,12 @@ impl Split {
         keys.map(|key| Command::new(&key, Verb::Delete(None)))
             .collect()
     }
+}
+
+/// When the entry ends that these bytes are the head of; `None` where they are no head that can be read.
+pub(super) fn end(bytes: &[u8]) -> Option<Option<Timestamp>> {
+    let head = Head::read(bytes)?;
+    Some((head.end != NEVER).then(|| Timestamp::from_millis(head.end)))
 }
 
 /// What was found with the whole of its value, in one more round trip where that is in parts; `None` where some of them
@@ -169,6 +182,7 @@ mod tests {
             id: [7; 16],
             len,
             part,
+            end: NEVER,
         }
     }
 
@@ -183,7 +197,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_head_is_refused_without_a_panic(bytes: Vec<u8>, rest: [u8; 24]) {
+        fn what_is_no_head_is_refused_without_a_panic(bytes: Vec<u8>, rest: [u8; 32]) {
             Head::read(&bytes);
             if let Some(head) = Head::read(&[&[MAGIC, FORMAT][..], &rest].concat()) {
                 prop_assert!(head.lens().count() <= PARTS);
@@ -202,7 +216,7 @@ mod tests {
             assert_eq!(Head::read(&wrong.to_bytes()), None, "{wrong:?}");
         }
         assert!(Head::read(&head(1_600_000, 100_000).to_bytes()).is_some());
-        assert!(Split::new(Bytes::from_static(&[0; 160]), 10).is_some());
-        assert!(Split::new(Bytes::from_static(&[0; 161]), 10).is_none());
+        assert!(Split::new(Bytes::from_static(&[0; 160]), 10, None).is_some());
+        assert!(Split::new(Bytes::from_static(&[0; 161]), 10, None).is_none());
     }
 }

@@ -1,10 +1,11 @@
 //! What is said to a server, and what it answers, whatever the dialect.
 
+pub(crate) mod binary;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 pub(crate) mod text;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::item_key::ItemKey;
 
@@ -19,9 +20,10 @@ pub(super) struct Command {
 pub(super) enum Verb {
     /// Reads the item.
     Get,
-    /// Reads the item, and makes an empty one that lasts for so many seconds where there is none.
-    GetOrMake(i32),
-    /// Reads what is known of the item beside its value.
+    /// Reads the item, and makes an empty one with this TTL where there is none; it bears the mark where the dialect does
+    /// not tell TTLs.
+    GetOrMake { ttl: i32, mark: u32 },
+    /// Reads what is known of the item beside its value, and the value too where the dialect knows no other way.
     Look,
     /// Puts an item.
     Set {
@@ -32,11 +34,9 @@ pub(super) enum Verb {
     },
     /// Removes the item, if it is still this one.
     Delete(Option<u64>),
-    /// Adds to the number that the item is; the sum wraps around. Where there is none, it becomes `delta` and lasts for
-    /// so many seconds, if they are given.
+    /// Adds to the number that the item is; the sum wraps around. Where there is none, it becomes `delta` with this TTL,
+    /// if one is given and the dialect tells TTLs; otherwise it stays absent.
     Add { delta: u64, made_for: Option<i32> },
-    /// Gives another TTL to the number that the item is, if it is still this one.
-    TouchNumber { cas: u64, ttl: i32 },
 }
 
 /// When an item is put.
@@ -96,7 +96,7 @@ pub(crate) struct Reply {
     pub(super) value: Option<Bytes>,
     /// What tells this state of the item from every other; 0 where it was not said.
     pub(super) cas: u64,
-    /// The seconds that the item has left; `None` where it has no end.
+    /// The seconds that the item has left; `None` where it has no end, or the dialect does not tell.
     pub(super) ttl: Option<u32>,
     /// The number that was put with the item.
     pub(super) mark: u32,
@@ -129,6 +129,8 @@ pub(crate) struct Malformed;
 pub(super) enum Dialect {
     /// The meta commands of the text protocol.
     Text,
+    /// The binary protocol. It tells no TTLs, and knows of no item without reading its value.
+    Binary,
 }
 
 impl Dialect {
@@ -136,6 +138,7 @@ impl Dialect {
     pub(super) fn write(self, command: &Command, number: u32, output: &mut Output) {
         match self {
             Self::Text => text::write(command, number, output),
+            Self::Binary => binary::write(command, number, output),
         }
     }
 
@@ -143,8 +146,25 @@ impl Dialect {
     pub(super) fn read(self, input: &mut BytesMut) -> Result<Option<Reply>, Malformed> {
         match self {
             Self::Text => text::read(input),
+            Self::Binary => binary::read(input),
         }
     }
+}
+
+/// The largest value that a server can be told to keep, by its own rules.
+const LARGEST_VALUE: usize = 1 << 30;
+
+/// Values that are shorter are copied out of the buffer that they were read into, which they would keep as a whole.
+const COPIED: usize = 4096;
+
+/// Takes a value of this length out of what was read.
+fn taken(input: &mut BytesMut, len: usize) -> Bytes {
+    if len < COPIED {
+        let value = Bytes::copy_from_slice(&input[..len]);
+        input.advance(len);
+        return value;
+    }
+    input.split_to(len).freeze()
 }
 
 /// Values from this length on are sent from where they are.
@@ -173,7 +193,7 @@ impl Output {
 
     /// Ends a value.
     fn end_value(&mut self) {
-        if self.by_records {
+        if self.by_records && !self.tail.is_empty() {
             self.pieces.push(self.tail.split().freeze());
         }
     }

@@ -11,7 +11,7 @@ use super::{
     parts::whole,
     protocol::{Command, Condition, Status, Verb},
     space::Space,
-    stored::{LOADING, Stored, is_live},
+    stored::{LOADING, Stored, is_live, mark_of_item},
 };
 use crate::{Entry, Key, Lease, Leased, Result, Timestamp, backend::generation::Generation};
 
@@ -86,12 +86,14 @@ impl Node {
     ) -> Result<Vec<Leased>> {
         let mut leased = Vec::with_capacity(keys.len());
         for keys in keys.chunks(STEP) {
+            let mark = mark_of_item(LOADING, Timestamp::now());
             let answers = self.ask(space, |generation| {
                 let items = keys
                     .iter()
                     .map(|key| space.item(generation, key.as_key_ref()));
+                let look = Verb::GetOrMake { ttl: LOADING, mark };
                 items
-                    .map(|item| Command::new(&item, Verb::GetOrMake(LOADING)))
+                    .map(|item| Command::new(&item, look.clone()))
                     .collect()
             });
             let answers = answers.await?;
@@ -105,7 +107,7 @@ impl Node {
                 let (mut entry, mut cas) = (None, None);
                 if let Some(found) = stored {
                     cas = Some(found.cas);
-                    let (is_steady, ended) = (found.is_steady(), found.cas);
+                    let (is_steady, ended) = (found.is_steady(Timestamp::now()), found.cas);
                     entry = Self::entry(found, space, generation, &answers.live).await?;
                     if entry.is_none() && !is_steady {
                         // It could be gone before the load ends.
@@ -134,7 +136,7 @@ impl Node {
         let empty = Verb::Set {
             condition: Condition::Cas(ended),
             value: Bytes::new(),
-            mark: 0,
+            mark: mark_of_item(LOADING, Timestamp::now()),
             ttl: LOADING,
         };
         let live = self.link.live().await?;

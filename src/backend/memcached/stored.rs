@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    errors,
+    errors, mark, parts,
     protocol::{Reply, Status, text::number},
 };
 use crate::{Entry, Error, ErrorKind, Result, Timestamp, backend::generation::Generation};
@@ -23,22 +23,13 @@ const LONGEST_RELATIVE: u64 = 30 * 24 * 60 * 60;
 /// The server's TTL of what has ended already.
 const ENDED: i32 = -1;
 
-/// The number that an item bears says whether its entry is live, to those who do not want its value: two bits for its
-/// kind, and its end in milliseconds without the upper bits, which are known from the time that the server gives it.
-const KIND: u32 = 0b11 << END_BITS;
-const ENDING: u32 = 0b01 << END_BITS;
-const ENDLESS: u32 = 0b10 << END_BITS;
-const END_BITS: u32 = 30;
-
-/// What has more seconds left on the server than these is live.
-const SURELY: u32 = 2 * GRACE.as_secs() as u32;
-
 /// An item with its value.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) cas: u64,
-    /// The seconds that the server keeps it; `None` for ever.
-    pub(super) left: Option<u32>,
+    /// The seconds that the server keeps it, where it says so.
+    left: Option<u32>,
+    mark: u32,
     bytes: Bytes,
 }
 
@@ -49,6 +40,7 @@ impl Stored {
             (Status::Done, Some(bytes)) => Ok(Some(Self {
                 cas: reply.cas,
                 left: reply.ttl,
+                mark: reply.mark,
                 bytes,
             })),
             (Status::Absent, _) => Ok(None),
@@ -63,7 +55,7 @@ impl Stored {
         }
         let entry = match self.count() {
             Some(count) => {
-                let ttl = self.left.map(|seconds| Duration::from_secs(seconds.into()));
+                let ttl = self.left(now);
                 Entry::counter(count, now).with_ttl(ttl, now)
             }
             None => Entry::from_bytes(self.bytes.clone())?,
@@ -77,10 +69,15 @@ impl Stored {
         counted(&self.bytes)
     }
 
+    /// How long the server keeps it; `None` for ever, as far as is known.
+    fn left(&self, now: Timestamp) -> Option<Duration> {
+        let left = self.left.or_else(|| mark::left(self.mark, now));
+        left.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
     /// Whether whoever notes its cas now can rely on it for a while.
-    pub(super) fn is_steady(&self) -> bool {
-        self.left
-            .is_none_or(|left| Duration::from_secs(left.into()) >= GRACE)
+    pub(super) fn is_steady(&self, now: Timestamp) -> bool {
+        self.left(now).is_none_or(|left| left >= GRACE)
     }
 
     pub(super) fn bytes(&self) -> &Bytes {
@@ -115,30 +112,17 @@ pub(super) fn cas(generation: Generation, version: u64) -> Option<u64> {
     Some(generation.as_u64() ^ version).filter(|cas| *cas != 0)
 }
 
-/// The number that the item of an entry bears.
-pub(super) fn mark(entry: &Entry) -> u32 {
-    match entry.expires_at() {
-        None => ENDLESS,
-        Some(end) => ENDING | end_bits(end),
-    }
-}
-
-fn end_bits(at: Timestamp) -> u32 {
-    (at.as_millis() % (1 << END_BITS)) as u32
-}
-
-/// Whether an item, of which the value is not known, is a live entry or a counter.
+/// Whether an item that was looked at is a live entry or a counter.
 pub(super) fn is_live(look: &Reply, now: Timestamp) -> bool {
-    if look.status != Status::Done || look.size == 0 {
-        return false;
-    }
-    match look.mark & KIND {
-        ENDING if look.ttl.is_some_and(|left| left <= SURELY) => {
-            let left = (look.mark & !KIND).wrapping_sub(end_bits(now)) % (1 << END_BITS);
-            // What has ended a moment ago seems to end in twelve days.
-            (1..1 << (END_BITS - 1)).contains(&left)
-        }
-        _ => true,
+    match &look.value {
+        _ if look.status != Status::Done || look.size == 0 => false,
+        None => mark::is_live(look.mark, look.ttl, now),
+        Some(bytes) if counted(bytes).is_some() => true,
+        Some(bytes) => match parts::end(bytes) {
+            Some(end) => end.is_none_or(|end| end > now),
+            // What is damaged is there, and is no entry that could have ended.
+            None => Entry::from_bytes(bytes.clone()).map_or(true, |entry| !entry.is_expired(now)),
+        },
     }
 }
 
@@ -149,6 +133,11 @@ pub(super) fn entry_ttl(entry: &Entry, now: Timestamp) -> i32 {
         Some(Duration::ZERO) => ENDED,
         Some(left) => seconds(left.saturating_add(GRACE), now),
     }
+}
+
+/// The mark of a counter or a load that the server is given this TTL for.
+pub(super) fn mark_of_item(ttl: i32, now: Timestamp) -> u32 {
+    mark::of_item(mark::end_of(ttl, LONGEST_RELATIVE, now))
 }
 
 /// The server's TTL of a counter, which has no other end.
@@ -206,7 +195,7 @@ mod tests {
 
     fn look(entry: &Entry, left: Option<u32>) -> Reply {
         let mut look = Reply::new(Status::Done);
-        (look.mark, look.size, look.ttl) = (mark(entry), 21, left);
+        (look.mark, look.size, look.ttl) = (mark::of_entry(entry), 21, left);
         look
     }
 
@@ -238,6 +227,7 @@ mod tests {
             let stored = Stored {
                 cas: 5,
                 left,
+                mark: 0,
                 bytes,
             };
             stored.entry(generation, now)
@@ -265,21 +255,6 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_mark_says_whether_an_entry_is_live(
-            now in 1_700_000_000_000..2_000_000_000_000_u64, left in -30_000..100_000_000_000_i64,
-        ) {
-            let end = Timestamp::from_millis(now.checked_add_signed(left).unwrap());
-            let now = Timestamp::from_millis(now);
-            let kept = end.since(now).as_secs() + GRACE.as_secs() + 1;
-            let on_server = u32::try_from(kept).ok().map(|kept| match left < 0 {
-                true => kept - left.unsigned_abs().div_ceil(1_000) as u32,
-                false => kept,
-            });
-            let entry = entry(Some(end));
-            prop_assert_eq!(is_live(&look(&entry, on_server), now), !entry.is_expired(now));
-        }
-
-        #[test]
         fn a_counter_reads_as_it_was_written(count: i64) {
             prop_assert_eq!(counted(&digits(count)), Some(count));
         }
@@ -295,5 +270,58 @@ mod tests {
         other.size = 0;
         assert!(!is_live(&other, now));
         assert!(!is_live(&Reply::new(Status::Absent), now));
+    }
+
+    /// As the binary protocol has it: the value and no TTL.
+    #[test]
+    fn a_value_says_itself_whether_it_is_live() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let near = |millis| Timestamp::from_millis(now.as_millis().strict_add_signed(millis));
+        // As far away as the circle of a mark is long, and so like an end that has just been.
+        let far = near((1 << 30) - 5_000);
+        for (end, expected) in [
+            (None, true),
+            (Some(near(1)), true),
+            (Some(far), true),
+            (Some(near(0)), false),
+            (Some(near(-29_000)), false),
+        ] {
+            let entry = entry(end);
+            let head = parts::Split::new(entry.to_bytes(), 10, end).unwrap().head();
+            for bytes in [entry.to_bytes(), head] {
+                let mut look = look(&entry, None);
+                look.value = Some(bytes);
+                assert_eq!(is_live(&look, now), expected, "{end:?}");
+            }
+        }
+        for (bytes, expected) in [("", false), ("7", true), ("damaged", true)] {
+            let mut look = Reply::new(Status::Done);
+            (look.size, look.value) = (bytes.len(), Some(bytes.into()));
+            assert_eq!(is_live(&look, now), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn where_the_server_does_not_tell_a_ttl_the_mark_does() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let stored = |bytes: &'static str, ttl: i32, left| {
+            let mut reply = Reply::new(Status::Done);
+            (reply.ttl, reply.mark) = (left, mark_of_item(ttl, now));
+            reply.value = Some(bytes.into());
+            Stored::of(reply).unwrap().unwrap()
+        };
+        let read = |stored: &Stored| stored.entry(Generation::random(), now).unwrap().unwrap();
+        let end = |seconds| Some(now + Duration::from_secs(seconds));
+        assert_eq!(read(&stored("7", 60, None)).expires_at(), end(60));
+        assert_eq!(read(&stored("7", 60, Some(9))).expires_at(), end(9));
+        assert_eq!(read(&stored("7", 0, None)).expires_at(), None);
+        let date = 1_900_000_000;
+        assert_eq!(
+            read(&stored("7", date, None)).expires_at(),
+            end(100_000_000)
+        );
+        let load = stored("", LOADING, None);
+        assert!(load.is_steady(now));
+        assert!(!load.is_steady(now + Duration::from_secs(31)));
     }
 }

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use super::{
     errors,
     item_key::ItemKey,
+    mark,
     node::{Node, ROUNDS, STEP},
     parts::{Split, whole},
     protocol::{Command, Condition, Reply, Status, Verb},
     reading::leased_cas,
     space::Space,
-    stored::{self, Stored, counter_ttl, entry_ttl, is_live, mark},
+    stored::{self, Stored, counter_ttl, digits, entry_ttl, is_live, mark_of_item},
 };
 use crate::{
     Entry, Error, ErrorKind, Key, PutMode, Result, Timestamp, backend::generation::Generation,
@@ -260,14 +261,14 @@ impl Node {
         };
         let split = match value.len() <= self.longest() {
             true => None,
-            false => Split::new(value.clone(), self.longest()),
+            false => Split::new(value.clone(), self.longest(), entry.expires_at()),
         };
         Put {
             place,
             key,
             value: split.as_ref().map_or(value, Split::head),
             split,
-            mark: mark(entry),
+            mark: mark::of_entry(entry),
             ttl: entry_ttl(entry, Timestamp::now()),
             next,
         }
@@ -293,7 +294,7 @@ impl Node {
             let Some(entry) = stored.entry(generation, now)? else {
                 return Ok(false);
             };
-            if stored.count().is_none() {
+            let Some(count) = stored.count() else {
                 let entry = entry.with_expires_at(expires_at);
                 let put = self.put_of(0, key, &entry, Next::Exchange(stored.cas));
                 let mut kept = [false];
@@ -302,15 +303,18 @@ impl Node {
                     return Ok(true);
                 }
                 continue;
-            }
-            let verb = Verb::TouchNumber {
-                cas: stored.cas,
-                ttl: counter_ttl(ttl, now),
+            };
+            let ttl = counter_ttl(ttl, now);
+            let same = Verb::Set {
+                condition: Condition::Cas(stored.cas),
+                value: digits(count),
+                mark: mark_of_item(ttl, now),
+                ttl,
             };
             // In another generation nothing has this cas.
             let answers = self.ask(&space, |generation| {
                 let item = space.item(generation, key.as_key_ref());
-                vec![Command::new(&item, verb.clone())]
+                vec![Command::new(&item, same.clone())]
             });
             match answers.await?.only()?.status {
                 Status::Done => return Ok(true),

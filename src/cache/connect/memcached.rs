@@ -14,6 +14,7 @@ pub(super) async fn builder(settings: &Settings) -> Result<CacheBuilder> {
 
 fn client(settings: &MemcachedSettings) -> MemcachedBuilder {
     let mut builder = Memcached::builder(&settings.servers)
+        .binary_protocol(settings.binary_protocol)
         .tls(settings.tls)
         .server_timeout(settings.server_timeout)
         .split_large_values(settings.split_large_values)

@@ -2,19 +2,25 @@
 
 use bytes::BytesMut;
 
-use super::{Reply, text};
+use super::{Dialect, Reply};
 use crate::{Timestamp, backend::generation::Generation};
 
 /// Whatever a server sends is an answer or ends the connection, in whatever pieces it arrives, and what it says is there
 /// is a value or an error.
 pub fn memcached_answers(bytes: &[u8]) {
-    let whole = answers(&mut BytesMut::from(bytes));
+    for dialect in [Dialect::Text, Dialect::Binary] {
+        examine(dialect, bytes);
+    }
+}
+
+fn examine(dialect: Dialect, bytes: &[u8]) {
+    let whole = answers(dialect, &mut BytesMut::from(bytes));
     let mut input = BytesMut::new();
     let mut found = Vec::new();
     let mut is_broken = false;
     for byte in bytes {
         input.extend_from_slice(&[*byte]);
-        let (more, broke) = answers(&mut input);
+        let (more, broke) = answers(dialect, &mut input);
         found.extend(more);
         if broke {
             is_broken = true;
@@ -33,10 +39,10 @@ pub fn memcached_answers(bytes: &[u8]) {
 }
 
 /// The answers in `input`, and whether there is something else behind them.
-fn answers(input: &mut BytesMut) -> (Vec<Reply>, bool) {
+fn answers(dialect: Dialect, input: &mut BytesMut) -> (Vec<Reply>, bool) {
     let mut found = Vec::new();
     loop {
-        match text::read(input) {
+        match dialect.read(input) {
             Ok(Some(reply)) => found.push(reply),
             Ok(None) => return (found, false),
             Err(_) => return (found, true),

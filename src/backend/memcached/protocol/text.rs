@@ -4,23 +4,17 @@ use std::fmt::Write;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Command, Condition, Malformed, Output, Reply, Status, Verb};
+use super::{Command, Condition, LARGEST_VALUE, Malformed, Output, Reply, Status, Verb, taken};
 
 /// No answer's first line is longer.
 const LONGEST_LINE: usize = 4096;
 
-/// The largest value that a server can be told to keep, by its own rules.
-const LARGEST_VALUE: usize = 1 << 30;
-
-/// Values that are shorter are copied out of the buffer that they were read into, which they would keep as a whole.
-const COPIED: usize = 4096;
-
 pub(super) fn write(command: &Command, number: u32, output: &mut Output) {
     let name = match command.verb {
-        Verb::Get | Verb::GetOrMake(_) | Verb::Look => "mg",
+        Verb::Get | Verb::GetOrMake { .. } | Verb::Look => "mg",
         Verb::Set { .. } => "ms",
         Verb::Delete(_) => "md",
-        Verb::Add { .. } | Verb::TouchNumber { .. } => "ma",
+        Verb::Add { .. } => "ma",
     };
     let line = output.tail();
     line.extend_from_slice(name.as_bytes());
@@ -35,7 +29,7 @@ pub(super) fn write(command: &Command, number: u32, output: &mut Output) {
     }
     match &command.verb {
         Verb::Get => put(line, format_args!(" c t v")),
-        Verb::GetOrMake(seconds) => put(line, format_args!(" c t v N{seconds}")),
+        Verb::GetOrMake { ttl, .. } => put(line, format_args!(" c t v N{ttl}")),
         Verb::Look => put(line, format_args!(" c t f s")),
         Verb::Set {
             condition,
@@ -58,7 +52,6 @@ pub(super) fn write(command: &Command, number: u32, output: &mut Output) {
                 put(line, format_args!(" N{seconds} J{delta}"));
             }
         }
-        Verb::TouchNumber { cas, ttl } => put(line, format_args!(" D0 C{cas} T{ttl}")),
     }
     line.extend_from_slice(b"\r\n");
     if let Verb::Set { value, .. } = &command.verb {
@@ -106,17 +99,10 @@ pub(crate) fn read(input: &mut BytesMut) -> Result<Option<Reply>, Malformed> {
     if input[whole - 2..whole] != *b"\r\n" {
         return Err(Malformed);
     }
+    input.advance(end + 1);
     reply.size = len;
-    reply.value = Some(if len < COPIED {
-        let value = Bytes::copy_from_slice(&input[end + 1..end + 1 + len]);
-        input.advance(whole);
-        value
-    } else {
-        input.advance(end + 1);
-        let value = input.split_to(len).freeze();
-        input.advance(2);
-        value
-    });
+    reply.value = Some(taken(input, len));
+    input.advance(2);
     Ok(Some(reply))
 }
 

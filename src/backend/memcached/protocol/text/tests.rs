@@ -47,7 +47,10 @@ fn commands_are_written_as_the_protocol_has_them() {
     };
     for (verb, expected) in [
         (Verb::Get, "mg shop:7 O7 c t v\r\n"),
-        (Verb::GetOrMake(60), "mg shop:7 O7 c t v N60\r\n"),
+        (
+            Verb::GetOrMake { ttl: 60, mark: 9 },
+            "mg shop:7 O7 c t v N60\r\n",
+        ),
         (Verb::Look, "mg shop:7 O7 c t f s\r\n"),
         (set(Condition::Always), "ms shop:7 3 O7 c T-1 F9\r\nabc\r\n"),
         (
@@ -73,10 +76,6 @@ fn commands_are_written_as_the_protocol_has_them() {
                 made_for: None,
             },
             "ma shop:7 O7 v D2\r\n",
-        ),
-        (
-            Verb::TouchNumber { cas: 5, ttl: 60 },
-            "ma shop:7 O7 D0 C5 T60\r\n",
         ),
     ] {
         assert_eq!(written(verb), expected);
