@@ -160,11 +160,13 @@ fn seconds(ttl: Duration, now: Timestamp) -> i32 {
 /// Reads an answer as everything that it could be.
 #[cfg(fuzzing)]
 pub(super) fn examine(reply: Reply, generation: Generation, now: Timestamp) {
-    is_live(&reply, now);
+    let is_live = is_live(&reply, now);
     let Ok(Some(stored)) = Stored::of(reply) else {
         return;
     };
+    stored.is_steady(now);
     if let Ok(Some(entry)) = stored.entry(generation, now) {
+        assert!(is_live);
         assert_eq!(cas(generation, entry.version()).unwrap_or(0), stored.cas);
         assert!(!entry.is_expired(now));
     }
