@@ -115,8 +115,9 @@ pub(super) fn cas(generation: Generation, version: u64) -> Option<u64> {
 /// Whether an item that was looked at is a live entry or a counter.
 pub(super) fn is_live(look: &Reply, now: Timestamp) -> bool {
     match &look.value {
-        _ if look.status != Status::Done || look.size == 0 => false,
-        None => mark::is_live(look.mark, look.ttl, now),
+        _ if look.status != Status::Done => false,
+        None => look.size > 0 && mark::is_live(look.mark, look.ttl, now),
+        Some(bytes) if bytes.is_empty() => false,
         Some(bytes) if counted(bytes).is_some() => true,
         Some(bytes) => match parts::end(bytes) {
             Some(end) => end.is_none_or(|end| end > now),
@@ -298,7 +299,7 @@ mod tests {
         }
         for (bytes, expected) in [("", false), ("7", true), ("damaged", true)] {
             let mut look = Reply::new(Status::Done);
-            (look.size, look.value) = (bytes.len(), Some(bytes.into()));
+            look.value = Some(bytes.into());
             assert_eq!(is_live(&look, now), expected, "{bytes:?}");
         }
     }
