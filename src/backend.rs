@@ -103,6 +103,20 @@ pub trait Backend: Send + Sync + 'static {
     /// The live entries under `keys`, in their order.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>>;
 
+    /// The live entry under `key`, or one that was there a moment ago: where the server has replicas, one of them may
+    /// answer. What this backend did itself to the key is seen; what others did may be missing, for as long as the
+    /// backend's documentation says. It is for answers that are shown and never for what decides about storing.
+    ///
+    /// By itself it is [`get`](Self::get).
+    async fn get_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
+        self.get(key).await
+    }
+
+    /// The entries under `keys`, in their order, each as [`get_relaxed`](Self::get_relaxed) finds it.
+    async fn get_many_relaxed(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        self.get_many(keys).await
+    }
+
     /// The live entry under `key`, and a lease: with [`PutMode::IfUnchanged`] a load that begins now is kept only if
     /// nobody, in this process or another, put, deleted or cleared the key meanwhile.
     ///

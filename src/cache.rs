@@ -13,6 +13,7 @@ mod puts;
 mod reason;
 mod reclaiming;
 mod stats;
+mod storing;
 mod tags;
 mod ttl;
 mod values;
@@ -48,6 +49,7 @@ pub use values::Cached;
 pub(crate) use flight::{Flights, Follower, Joined, Landing, Leader, Phase};
 pub(crate) use generation::{Generations, Load, Watch};
 pub(crate) use stats::Event;
+pub(crate) use storing::storing;
 #[cfg(fuzzing)]
 pub(crate) use tags::fuzzing;
 pub(crate) use tags::{Collected, Seen, Tags};

@@ -30,6 +30,14 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).get_many(keys).await
     }
 
+    async fn get_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
+        (**self).get_relaxed(key).await
+    }
+
+    async fn get_many_relaxed(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        (**self).get_many_relaxed(keys).await
+    }
+
     async fn get_leased(&self, key: &Key) -> Result<Leased> {
         (**self).get_leased(key).await
     }

@@ -243,6 +243,17 @@ impl Backend for Guarded {
         self.ask(Verb::GetMany, times(keys.len()), call).await
     }
 
+    async fn get_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
+        let call = || self.inner.get_relaxed(key);
+        self.ask(Verb::GetRelaxed, 1, call).await
+    }
+
+    async fn get_many_relaxed(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        let call = || self.inner.get_many_relaxed(keys);
+        self.ask(Verb::GetManyRelaxed, times(keys.len()), call)
+            .await
+    }
+
     async fn get_leased(&self, key: &Key) -> Result<Leased> {
         let call = || self.inner.get_leased(key);
         self.ask(Verb::GetLeased, 1, call).await

@@ -8,9 +8,12 @@ mod dial;
 mod errors;
 mod following;
 mod link;
+mod marks;
+mod progress;
 mod reach;
 mod reading;
 mod reclaim;
+mod replicas;
 mod reply;
 mod scripts;
 mod shards;
@@ -20,7 +23,7 @@ mod stored;
 mod tls;
 mod writing;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, iter, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use redis::Value;
@@ -34,6 +37,7 @@ use crate::{Entry, Key, KeyRef, Result, Timestamp};
 
 use reach::Reach;
 use reclaim::Sweep;
+use replicas::Replicas;
 use scripts::Scripts;
 use shards::Layout;
 use space::{Space, Spaces};
@@ -137,6 +141,7 @@ pub struct Redis(Arc<Shared>);
 
 struct Shared {
     reach: Reach,
+    replicas: Option<Replicas>,
     spaces: Spaces,
     versions: Versions,
     scripts: Scripts,
@@ -210,13 +215,14 @@ impl Redis {
         RedisBuilder::of_sentinels(sentinels.collect(), name.into())
     }
 
-    fn new(reach: Reach) -> Self {
+    fn new(reach: Reach, replicas: Option<Replicas>) -> Self {
         let layout = match reach {
             Reach::Server(_) => Layout::Whole,
             Reach::Cluster(_) => Layout::Sharded,
         };
         Self(Arc::new(Shared {
             reach,
+            replicas,
             spaces: Spaces::new(layout),
             versions: Versions::default(),
             scripts: Scripts::default(),
@@ -308,6 +314,14 @@ impl Backend for Redis {
         named(self.0.get_many(keys).await, "get_many")
     }
 
+    async fn get_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
+        named(self.0.get_relaxed(key).await, "get_relaxed")
+    }
+
+    async fn get_many_relaxed(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        named(self.0.get_many_relaxed(keys).await, "get_many_relaxed")
+    }
+
     async fn get_leased(&self, key: &Key) -> Result<Leased> {
         let leased = self.0.get_leased_many(std::slice::from_ref(key)).await;
         let leased = leased.and_then(|mut leased| leased.pop().ok_or_else(errors::unexpected));
@@ -319,10 +333,12 @@ impl Backend for Redis {
     }
 
     async fn put(&self, key: &Key, entry: Entry, mode: PutMode) -> Result<bool> {
+        let _changing = self.0.changing(iter::once(key));
         named(self.0.put(key, &entry, mode).await, "put")
     }
 
     async fn put_many(&self, entries: Vec<(Key, Entry, PutMode)>) -> Result<Vec<bool>> {
+        let _changing = self.0.changing(entries.iter().map(|(key, ..)| key));
         named(self.0.put_many(&entries).await, "put_many")
     }
 
@@ -331,24 +347,29 @@ impl Backend for Redis {
     }
 
     async fn delete(&self, key: &Key) -> Result<bool> {
+        let _changing = self.0.changing(iter::once(key));
         let removed = self.0.delete_many(std::slice::from_ref(key)).await;
         let removed = removed.and_then(|mut it| it.pop().ok_or_else(errors::unexpected));
         named(removed, "delete")
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Result<Vec<bool>> {
+        let _changing = self.0.changing(keys.iter());
         named(self.0.delete_many(keys).await, "delete_many")
     }
 
     async fn delete_if(&self, key: &Key, version: u64) -> Result<bool> {
+        let _changing = self.0.changing(iter::once(key));
         named(self.0.delete_if(key, version).await, "delete_if")
     }
 
     async fn touch(&self, key: &Key, ttl: Option<Duration>) -> Result<bool> {
+        let _changing = self.0.changing(iter::once(key));
         named(self.0.touch(key, ttl).await, "touch")
     }
 
     async fn increment(&self, key: &Key, delta: i64, ttl: Option<Duration>) -> Result<i64> {
+        let _changing = self.0.changing(iter::once(key));
         named(self.0.increment(key, delta, ttl).await, "increment")
     }
 
@@ -367,6 +388,9 @@ impl Backend for Redis {
 
     async fn close(&self) -> Result<()> {
         self.0.reach.close();
+        if let Some(link) = self.0.replicas.as_ref().and_then(Replicas::link) {
+            link.close();
+        }
         Ok(())
     }
 
@@ -383,6 +407,9 @@ impl fmt::Debug for Redis {
             Reach::Server(link) => shown.field(link),
             Reach::Cluster(cluster) => shown.field(cluster),
         };
+        if let Some(link) = self.0.replicas.as_ref().and_then(Replicas::link) {
+            shown.field(link);
+        }
         shown.finish()
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, iter, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Cache, Event, Load, LoadError, tags::Stamped};
+use super::{Cache, Event, Load, LoadError, storing::is_storing, tags::Stamped};
 use crate::{
     CodecId, CodecKind, Entry, Error, ErrorKind, Key, Peek, Result, Timestamp, backend::join::join,
 };
@@ -28,6 +28,29 @@ impl Cache {
             Some(entry) => self.check(entry).await,
             None => Ok(None),
         }
+    }
+
+    /// [`fetch`](Self::fetch) for an answer that is only shown: it may be of a moment ago, where the backend has replicas.
+    /// What is made of an answer and stored is made of what is true now. Tags are always looked at as they are.
+    pub(crate) async fn fetch_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
+        let found = match self.may_be_late() {
+            true => self.backend().get_relaxed(key).await,
+            false => self.backend().get(key).await,
+        };
+        match self.found(found)? {
+            Some(entry) => self.check(entry).await,
+            None => Ok(None),
+        }
+    }
+
+    /// [`fetch_relaxed`](Self::fetch_relaxed) for values, which are absent where a response is stale.
+    pub(super) async fn fetch_value_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
+        self.fetch_relaxed(key).await.map(value)
+    }
+
+    /// Whether what is read is only shown. A handle that collects tags is that of a handler whose answer may be stored.
+    fn may_be_late(&self) -> bool {
+        self.1.is_none() && !is_storing()
     }
 
     /// [`fetch`](Self::fetch) for values, which are absent where a response is stale.
@@ -128,19 +151,27 @@ impl Cache {
             .collect())
     }
 
-    /// The live entries of values under several keys, each as [`fetch_value`](Self::fetch_value) finds it.
+    /// The live entries of values under several keys, each as [`fetch_value_relaxed`](Self::fetch_value_relaxed) finds it.
     pub(super) async fn fetch_values(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
-        let found = self.fetch_raw_many(keys).await?;
+        let found = self.fetch_all(keys, self.may_be_late()).await?;
         let found = self.check_all(found).await?;
         Ok(found.into_iter().map(value).collect())
     }
 
     /// The live entries under several keys, each as [`fetch_raw`](Self::fetch_raw) finds it.
     pub(super) async fn fetch_raw_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        self.fetch_all(keys, false).await
+    }
+
+    async fn fetch_all(&self, keys: &[Key], relaxed: bool) -> Result<Vec<Option<Entry>>> {
         let mut found = vec![None; keys.len()];
         let mut asked: Vec<_> = iter::once(0..keys.len()).collect();
         while let Some(places) = asked.pop() {
-            let entries = match self.backend().get_many(&keys[places.clone()]).await {
+            let found_there = match relaxed {
+                true => self.backend().get_many_relaxed(&keys[places.clone()]).await,
+                false => self.backend().get_many(&keys[places.clone()]).await,
+            };
+            let entries = match found_there {
                 Err(error) if error.kind() == ErrorKind::Decode && !places.is_empty() => {
                     if let [key] = &keys[places.clone()] {
                         found[places.start] = self.fetch_raw(key).await?;

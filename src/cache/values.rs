@@ -46,7 +46,7 @@ impl Cache {
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
         let entry = match self.look(key.as_ref()) {
             Ok(found) => Ok(found),
-            Err(key) => self.fetch_value(&key).await,
+            Err(key) => self.fetch_value_relaxed(&key).await,
         };
         let value = self
             .tolerate(entry, None)?
@@ -82,7 +82,7 @@ impl Cache {
     {
         let entry = match self.look(key.as_ref()) {
             Ok(found) => Ok(found),
-            Err(key) => self.fetch_value(&key).await,
+            Err(key) => self.fetch_value_relaxed(&key).await,
         };
         let value = self
             .tolerate(entry, None)?

@@ -33,6 +33,11 @@ impl Place {
         PLACE.try_with(Self::clone).unwrap_or_default()
     }
 
+    /// Whether the current task is inside of a loader.
+    pub(super) fn is_inside_any() -> bool {
+        PLACE.try_with(|place| place.0.is_some()).unwrap_or(false)
+    }
+
     /// Runs a loader as the one of `flights`.
     pub(crate) async fn lead<F: Future>(&self, flights: Vec<u64>, load: F) -> F::Output {
         let _waiting = Waiting::new(self.innermost(), &flights, &mut waits());

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Reason, Timestamp,
-    cache::{Event, Leader, Load},
+    cache::{Event, Leader, Load, storing},
 };
 
 impl<S, B, R> Work<S, B>
@@ -94,7 +94,7 @@ where
                 false => Inside::mark_collecting(extensions, &config),
             };
             let request = Timestamp::now();
-            let mut result = Call::new(self.inner, self.request).await;
+            let mut result = storing(Call::new(self.inner, self.request)).await;
             let tags = match &mut result {
                 Ok(response) => {
                     if let Some(met) = &self.met {

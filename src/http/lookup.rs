@@ -63,10 +63,10 @@ pub(super) async fn fetch(
     request: Selector<'_>,
     patience: &Patience,
 ) -> Looked {
-    let Some(found) = patience.wait(pin!(config.cache.fetch(base))).await else {
+    let Some(found) = patience.wait(pin!(config.cache.fetch_relaxed(base))).await else {
         return Looked::Unreachable;
     };
-    follow(config, found, request, patience).await
+    follow(config, found, request, patience, true).await
 }
 
 /// Begins a load, so that the backend can tell when it ends whether it comes too late, and looks once more.
@@ -89,7 +89,7 @@ pub(super) async fn begin(
     };
     let looked = match looked {
         Looked::Ask => match lease(config, &mut load, patience).await {
-            Some(found) => Box::pin(follow(config, found, request, patience)).await,
+            Some(found) => Box::pin(follow(config, found, request, patience, false)).await,
             None => Looked::Unreachable,
         },
         looked => {
@@ -159,12 +159,14 @@ pub(super) async fn see_tags(config: &Config) -> Option<Seen> {
     config.cache.see_tags().await
 }
 
-/// From what is under the URI's key to the response that the request selects.
+/// From what is under the URI's key to the response that the request selects, which may be of a moment ago too where it is
+/// only to be shown.
 async fn follow(
     config: &Config,
     found: Result<Option<Entry>>,
     request: Selector<'_>,
     patience: &Patience,
+    shown: bool,
 ) -> Looked {
     let entry = match found {
         Ok(Some(entry)) => entry,
@@ -177,7 +179,13 @@ async fn follow(
     let Some(Chosen { variant, key }) = choose(config, &entry, request) else {
         return Looked::NoUri;
     };
-    match patience.wait(pin!(config.cache.fetch(&key))).await {
+    let fetching = async {
+        match shown {
+            true => config.cache.fetch_relaxed(&key).await,
+            false => config.cache.fetch(&key).await,
+        }
+    };
+    match patience.wait(pin!(fetching)).await {
         None => Looked::Unreachable,
         Some(Ok(Some(entry))) => Looked::Found(entry, Some(variant)),
         Some(Err(error)) if error.is_outage() => Looked::Unreachable,

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     Key, Timestamp,
-    cache::{Collected, Event, Load},
+    cache::{Collected, Event, Load, storing},
 };
 
 /// The URI of a request, kept while the request is with the inner service.
@@ -178,7 +178,7 @@ where
             .collect(),
     };
     let sent = Timestamp::now();
-    let mut response = Call::new(inner, request).await?;
+    let mut response = storing(Call::new(inner, request)).await?;
     let tags = tags::of_made(&mut response, config.rules.pass_tags, collected.as_deref());
     let times = Times {
         request: sent,

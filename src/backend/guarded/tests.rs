@@ -71,6 +71,16 @@ impl Backend for Client {
         self.server.get_many(keys).await
     }
 
+    async fn get_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
+        self.call().await?;
+        self.server.get_relaxed(key).await
+    }
+
+    async fn get_many_relaxed(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
+        self.call().await?;
+        self.server.get_many_relaxed(keys).await
+    }
+
     async fn get_leased(&self, key: &Key) -> Result<Leased> {
         self.call().await?;
         self.server.get_leased(key).await

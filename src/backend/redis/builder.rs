@@ -16,6 +16,7 @@ use super::{
     errors::not_a_url,
     link::Link,
     reach::Reach,
+    replicas::{Place, Replicas},
     tls,
 };
 use crate::{Error, ErrorKind, Result};
@@ -47,6 +48,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct RedisBuilder {
     url: String,
     servers: Servers,
+    read_url: Option<String>,
+    reads_from_replicas: bool,
     sentinel_username: Option<String>,
     sentinel_password: Option<String>,
     host: Option<String>,
@@ -93,6 +96,8 @@ impl RedisBuilder {
         Self {
             url,
             servers: Servers::One,
+            read_url: None,
+            reads_from_replicas: false,
             sentinel_username: None,
             sentinel_password: None,
             host: None,
@@ -141,6 +146,35 @@ impl RedisBuilder {
     /// The user's password, to the letter: unlike in a URL, nothing has to be escaped.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// A replica of the server, which answers in its place where that can do no harm:
+    /// [what that means](Redis#reader-and-writer-apart). User and password are those of the server, unless this URL has
+    /// some; the database is that of the server, and certificates are the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use larder::Redis;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// let redis = Redis::builder("redis://primary.example")
+    ///     .read_url("redis://replica.example")
+    ///     .connect_lazily()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read_url(mut self, url: impl Into<String>) -> Self {
+        self.read_url = Some(url.into());
+        self
+    }
+
+    /// Whether the replicas of a [cluster](Redis::cluster), or of the primary behind [sentinels](Redis::sentinels), answer in
+    /// its place where that can do no harm: [what that means](Redis#reader-and-writer-apart).
+    pub fn read_from_replicas(mut self, on: bool) -> Self {
+        self.reads_from_replicas = on;
         self
     }
 
@@ -196,8 +230,13 @@ impl RedisBuilder {
     /// [`ErrorKind::Backend`](crate::ErrorKind::Backend) where it refuses the user or the database.
     pub async fn connect(self) -> Result<Redis> {
         let redis = self.connect_lazily()?;
-        let answer = redis.0.ping().await;
-        answer.map_err(|error| error.on(super::NAME, "connect"))?;
+        let answer = async {
+            redis.0.ping().await?;
+            redis.0.check_replicas().await
+        };
+        answer
+            .await
+            .map_err(|error| error.on(super::NAME, "connect"))?;
         Ok(redis)
     }
 
@@ -207,14 +246,99 @@ impl RedisBuilder {
     ///
     /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) as for [`connect`](Self::connect).
     pub fn connect_lazily(self) -> Result<Redis> {
-        let reach = self.reach();
-        let reach = reach.map_err(|error| error.on(super::NAME, "connect"))?;
-        Ok(Redis::new(reach))
+        let servers = self.servers();
+        let (reach, replicas) = servers.map_err(|error| error.on(super::NAME, "connect"))?;
+        Ok(Redis::new(reach, replicas))
     }
 
-    fn reach(self) -> Result<Reach> {
-        let dial = self.dial()?;
+    fn servers(self) -> Result<(Reach, Option<Replicas>)> {
         let numbers = Arc::<AtomicU64>::default();
+        let place = self.replicas(&numbers)?;
+        let reach = self.reach(numbers)?;
+        Ok((reach, place.map(Replicas::new)))
+    }
+
+    /// Where replicas are that answer in place of the primary, if any do.
+    fn replicas(&self, numbers: &Arc<AtomicU64>) -> Result<Option<Place>> {
+        let link = |way| Link::new(way, self.connect_timeout, numbers.clone());
+        match (&self.servers, &self.read_url) {
+            (Servers::One, None) if self.reads_from_replicas => Err(settings(
+                "CACHE_REDIS_READ_FROM_REPLICAS is for a cluster and for sentinels: the replica of a single server is \
+                 named by CACHE_REDIS_READ_URL",
+            )),
+            (Servers::One, None) => Ok(None),
+            (Servers::One, Some(url)) => {
+                let client = self
+                    .of_replica(url)
+                    .and_then(|replica| replica.dial()?.client());
+                let client = client.map_err(|error| {
+                    let message = "CACHE_REDIS_READ_URL names no server that can be used";
+                    Error::new(error.kind(), message).caused_by(error)
+                });
+                let (client, of_cluster) = (client?, false);
+                Ok(Some(Place::Named(link(Way::Replica {
+                    client,
+                    of_cluster,
+                }))))
+            }
+            (_, Some(_)) => Err(settings(
+                "CACHE_REDIS_READ_URL is for a single server: of a cluster and behind sentinels, replicas are asked by \
+                 CACHE_REDIS_READ_FROM_REPLICAS=true",
+            )),
+            _ if !self.reads_from_replicas => Ok(None),
+            (Servers::Cluster(_), None) => Ok(Some(Place::OfCluster)),
+            (Servers::Sentinels(nodes, name), None) => {
+                let sentinels = self.sentinels(nodes, name, true)?;
+                Ok(Some(Place::OfSentinels(link(Way::Sentinels(sentinels)))))
+            }
+        }
+    }
+
+    /// The same for the replica at `url`.
+    fn of_replica(&self, url: &str) -> Result<Self> {
+        let own = self.url.as_str().into_connection_info();
+        let own = self.user(own.map_err(|_| not_a_url())?.redis_settings())?;
+        let info = url.into_connection_info().map_err(|_| not_a_url())?;
+        let info = info.redis_settings();
+        let database = u32::try_from(own.db()).unwrap_or_default();
+        if info.db() != 0 && info.db() != own.db() {
+            return Err(settings(
+                "the database of CACHE_REDIS_READ_URL is not that of the server: leave it out",
+            ));
+        }
+        let has_own_user = info.username().is_some() || info.password().is_some();
+        let of = |name: Option<&str>| name.filter(|_| !has_own_user).map(ToOwned::to_owned);
+        let by_tls = ["rediss:", "valkeys:"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
+        let mut replica = Self::new(url.to_owned()).database(database);
+        replica.username = of(own.username());
+        replica.password = of(own.password());
+        if by_tls {
+            replica.ca = self.ca.clone();
+            replica.client_certificate = self.client_certificate.clone();
+        }
+        Ok(replica)
+    }
+
+    fn sentinels(&self, nodes: &[String], name: &str, of_replicas: bool) -> Result<Sentinels> {
+        if name.is_empty() {
+            return Err(settings(
+                "sentinels are asked for a primary by its name: CACHE_REDIS_SENTINEL_MASTER is empty",
+            ));
+        }
+        Ok(Sentinels {
+            nodes: read_nodes(nodes, SENTINEL_PORT, "CACHE_REDIS_SENTINELS")?,
+            name: name.to_owned(),
+            username: self.sentinel_username.clone(),
+            password: self.sentinel_password.clone(),
+            dial: self.dial()?,
+            of_replicas,
+        })
+    }
+
+    fn reach(self, numbers: Arc<AtomicU64>) -> Result<Reach> {
+        let dial = self.dial()?;
         let elsewhere = self.host.is_some() || self.port.is_some() || self.socket.is_some();
         if elsewhere && !matches!(self.servers, Servers::One) {
             return Err(settings(
@@ -222,31 +346,18 @@ impl RedisBuilder {
                  CACHE_REDIS_SENTINELS: leave out CACHE_REDIS_HOST, CACHE_REDIS_PORT and CACHE_REDIS_SOCKET",
             ));
         }
-        let way = match self.servers {
+        let way = match &self.servers {
             Servers::Cluster(nodes) => {
                 if dial.info.redis_settings().db() != 0 {
                     return Err(settings(
                         "a cluster has one database alone: leave out CACHE_REDIS_DATABASE",
                     ));
                 }
-                let nodes = read_nodes(&nodes, PORT, "CACHE_REDIS_CLUSTER_NODES")?;
+                let nodes = read_nodes(nodes, PORT, "CACHE_REDIS_CLUSTER_NODES")?;
                 let cluster = Cluster::new(nodes, dial, self.connect_timeout, numbers);
                 return Ok(Reach::Cluster(Arc::new(cluster)));
             }
-            Servers::Sentinels(nodes, name) => {
-                if name.is_empty() {
-                    return Err(settings(
-                        "sentinels are asked for a primary by its name: CACHE_REDIS_SENTINEL_MASTER is empty",
-                    ));
-                }
-                Way::Sentinels(Sentinels {
-                    nodes: read_nodes(&nodes, SENTINEL_PORT, "CACHE_REDIS_SENTINELS")?,
-                    name,
-                    username: self.sentinel_username,
-                    password: self.sentinel_password,
-                    dial,
-                })
-            }
+            Servers::Sentinels(nodes, name) => Way::Sentinels(self.sentinels(nodes, name, false)?),
             Servers::One => Way::Server(dial.client()?),
         };
         Ok(Reach::Server(Link::new(way, self.connect_timeout, numbers)))
@@ -391,6 +502,8 @@ impl fmt::Debug for RedisBuilder {
             .field("host", &self.host)
             .field("port", &self.port)
             .field("socket", &self.socket)
+            .field("has_read_url", &self.read_url.is_some())
+            .field("reads_from_replicas", &self.reads_from_replicas)
             .field("database", &self.database)
             .field("username", &self.username)
             .field("tls", &self.tls)

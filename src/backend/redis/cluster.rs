@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use super::{
     dial::{Dial, Node, Way},
     errors,
-    link::{Link, Outcome, closed},
+    link::{Link, Live, Outcome, closed},
     slots::Slots,
 };
 use crate::{Error, ErrorKind, Result, Timestamp};
@@ -40,12 +41,15 @@ pub(super) struct Cluster {
     is_closed: AtomicBool,
     /// Whom to ask first for the slots, so that it is not always the same.
     turn: AtomicUsize,
+    /// Which of several replicas is asked first: not the same in every process.
+    favourite: usize,
 }
 
 #[derive(Default)]
 struct Known {
     slots: Slots,
     links: BTreeMap<Node, Link>,
+    replicas: BTreeMap<Node, Link>,
     refreshed: Option<Timestamp>,
 }
 
@@ -64,6 +68,7 @@ impl Cluster {
             known: Mutex::default(),
             is_closed: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
+            favourite: RandomState::new().hash_one(0) as u16 as usize,
         }
     }
 
@@ -105,6 +110,41 @@ impl Cluster {
         };
         let link = self.link(&mut known, &node)?;
         Ok(Some((node, link)))
+    }
+
+    /// The connection to the node that has a slot, if there is one that works.
+    pub(super) fn usable(&self, slot: u16) -> Option<Arc<Live>> {
+        let known = self.known();
+        known.links.get(known.slots.owner(slot)?)?.usable()
+    }
+
+    /// A connection to a replica of the node that has a slot, where there is one at once.
+    pub(super) fn replica(&self, slot: u16) -> Option<Arc<Live>> {
+        self.open().ok()?;
+        let mut known = self.known();
+        let Known {
+            slots, replicas, ..
+        } = &mut *known;
+        let nodes = slots.replicas(slot);
+        let turns = (0..nodes.len()).map(|turn| (self.favourite + turn) % nodes.len());
+        for node in turns.map(|turn| &nodes[turn]) {
+            let link = match replicas.get(node) {
+                Some(link) => link.clone(),
+                None => {
+                    let way = Way::Replica {
+                        client: self.dial.client_of(node).ok()?,
+                        of_cluster: true,
+                    };
+                    let link = Link::new(way, self.connect_timeout, self.numbers.clone());
+                    replicas.insert(node.clone(), link.clone());
+                    link
+                }
+            };
+            if let Some(live) = link.at_once() {
+                return Some(live);
+            }
+        }
+        None
     }
 
     fn link(&self, known: &mut Known, node: &Node) -> Result<Link> {
@@ -187,6 +227,8 @@ impl Cluster {
         let mut known = self.known();
         let nodes = slots.nodes();
         known.links.retain(|node, _| nodes.contains(node));
+        let is_replica = |node: &Node| slots.all_replicas().any(|replica| replica == node);
+        known.replicas.retain(|node, _| is_replica(node));
         known.slots = slots;
     }
 
@@ -211,8 +253,13 @@ impl Cluster {
 
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        let links = std::mem::take(&mut self.known().links);
-        links.values().for_each(Link::close);
+        let mut known = self.known();
+        let links = std::mem::take(&mut known.links);
+        let replicas = std::mem::take(&mut known.replicas);
+        links
+            .values()
+            .chain(replicas.values())
+            .for_each(Link::close);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -226,6 +273,7 @@ impl fmt::Debug for Cluster {
         let known = self.known();
         f.debug_struct("Cluster")
             .field("links", &known.links.values().collect::<Vec<_>>())
+            .field("replicas", &known.replicas.values().collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

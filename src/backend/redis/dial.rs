@@ -98,7 +98,9 @@ impl Dial {
 pub(super) enum Way {
     /// The one server that there is.
     Server(Client),
-    /// Whichever server is the primary, as sentinels know.
+    /// A replica of it; in a cluster it has to be told that it may answer.
+    Replica { client: Client, of_cluster: bool },
+    /// Whichever server is the primary, as sentinels know, or one of its replicas.
     Sentinels(Sentinels),
 }
 
@@ -106,14 +108,14 @@ impl Way {
     /// A client of the server that is to be asked now.
     pub(super) async fn client(&self) -> Result<Client> {
         match self {
-            Self::Server(client) => Ok(client.clone()),
-            Self::Sentinels(sentinels) => sentinels.primary().await,
+            Self::Server(client) | Self::Replica { client, .. } => Ok(client.clone()),
+            Self::Sentinels(sentinels) => sentinels.server().await,
         }
     }
 
     pub(super) fn has_tls(&self) -> bool {
         match self {
-            Self::Server(client) => {
+            Self::Server(client) | Self::Replica { client, .. } => {
                 let address = client.get_connection_info().addr();
                 matches!(address, ConnectionAddr::TcpTls { .. })
             }
@@ -131,11 +133,13 @@ pub(super) struct Sentinels {
     pub(super) password: Option<String>,
     /// How the primary is greeted; sentinels have TLS if it does.
     pub(super) dial: Dial,
+    /// Whether they are asked for a replica.
+    pub(super) of_replicas: bool,
 }
 
 impl Sentinels {
-    /// Asks the sentinels, several at once, for a primary that says of itself that it is one.
-    async fn primary(&self) -> Result<Client> {
+    /// Asks the sentinels, several at once, for a primary or a replica that says of itself that it is one.
+    async fn server(&self) -> Result<Client> {
         // A client for each question: what it would remember is of no use after a fail-over.
         let mut client = self.client().map_err(|_| errors::not_a_url())?;
         let found = client.async_get_client().await;
@@ -152,7 +156,10 @@ impl Sentinels {
 
     fn client(&self) -> redis::RedisResult<SentinelClient> {
         let nodes = self.nodes.iter().map(|node| self.dial.address(node));
-        let kind = SentinelServerType::Master;
+        let kind = match self.of_replicas {
+            true => SentinelServerType::Replica,
+            false => SentinelServerType::Master,
+        };
         let user = self.dial.info.redis_settings();
         let mut builder = SentinelClientBuilder::new(nodes, &self.name, kind)?
             .set_client_to_redis_protocol(user.protocol());

@@ -15,7 +15,7 @@ use redis::{
 };
 use tokio::sync::watch;
 
-use super::{dial::Way, errors};
+use super::{dial::Way, errors, progress::Progress, replicas};
 use crate::{Error, ErrorKind, Result, Timestamp};
 
 /// A connection on which nothing was answered for so long is given up. The cache waits less for a single answer; this
@@ -44,6 +44,12 @@ pub(super) struct Live {
     patience: Duration,
     /// Which scripts the server has learnt by this connection, a bit for each.
     scripts: AtomicU8,
+    /// Of a primary, how far it has come.
+    progress: Progress,
+    /// Of a replica, which primary's history it was seen to follow, by the number of the connection there.
+    follows: AtomicU64,
+    /// Of a replica, until when it is left alone, in milliseconds.
+    rests_until: AtomicU64,
 }
 
 impl Live {
@@ -54,6 +60,37 @@ impl Live {
     /// The scripts that the server has learnt, as far as is known.
     pub(super) fn scripts(&self) -> &AtomicU8 {
         &self.scripts
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(super) fn follows(&self, primary: u64) -> bool {
+        self.follows.load(Ordering::Acquire) == primary
+    }
+
+    pub(super) fn follow(&self, primary: u64) {
+        self.follows.store(primary, Ordering::Release);
+    }
+
+    /// Leaves the server alone for a while.
+    pub(super) fn rest(&self, time: Duration) {
+        let until = Timestamp::now() + time;
+        self.rests_until.store(until.as_millis(), Ordering::Release);
+    }
+
+    pub(super) fn is_resting(&self, now: Timestamp) -> bool {
+        let until = Timestamp::from_millis(self.rests_until.load(Ordering::Acquire));
+        // No rest is as long as a clock may be set back.
+        now < until && until.since(now) <= LONGEST_PAUSE
+    }
+
+    /// Has another connection made in place of this one, which may lead to another server; not again and again.
+    pub(super) fn leave(&self) {
+        if Timestamp::now().since(self.since) > LONGEST_PAUSE {
+            self.broken.store(true, Ordering::Release);
+        }
     }
 
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value> {
@@ -78,9 +115,8 @@ impl Live {
     fn notice(&self, answer: &Value) {
         if let Value::ServerError(error) = answer
             && matches!(error.code(), "READONLY" | "MASTERDOWN")
-            && Timestamp::now().since(self.since) > LONGEST_PAUSE
         {
-            self.broken.store(true, Ordering::Release);
+            self.leave();
         }
     }
 
@@ -180,6 +216,27 @@ impl Link {
             state: Mutex::new(State::Apart(None)),
             numbers,
         }))
+    }
+
+    /// The connection, if there is one that works.
+    pub(super) fn usable(&self) -> Option<Arc<Live>> {
+        match &*self.0.state() {
+            State::Live(live) if live.is_usable() => Some(live.clone()),
+            _ => None,
+        }
+    }
+
+    /// The same; one that does not work is made anew meanwhile, and nobody waits for it.
+    pub(super) fn at_once(&self) -> Option<Arc<Live>> {
+        match self.0.step() {
+            Step::Done(outcome) => outcome.ok(),
+            Step::Wait(attempt) => {
+                if attempt.has_changed().is_err() && attempt.borrow().is_none() {
+                    self.0.abandon(&attempt);
+                }
+                None
+            }
+        }
     }
 
     /// Fails a verb that needs no connection where there will be none.
@@ -299,16 +356,27 @@ impl Inner {
             since: Timestamp::now(),
             broken,
             silence: Silence::default(),
-            patience: match self.way {
+            patience: match &self.way {
                 Way::Server(_) => PATIENCE,
-                Way::Sentinels(_) => PATIENCE_WITH_SENTINELS,
+                Way::Sentinels(sentinels) if !sentinels.of_replicas => PATIENCE_WITH_SENTINELS,
+                Way::Sentinels(_) | Way::Replica { .. } => replicas::PATIENCE,
             },
             scripts: AtomicU8::new(0),
+            progress: Progress::default(),
+            follows: AtomicU64::new(0),
+            rests_until: AtomicU64::new(0),
         };
         // For whoever looks at the server's list of clients. A user who may not say it is no worse off.
         let mut name = redis::cmd("CLIENT");
         name.arg("SETNAME").arg("larder");
         live.ask(&name).await?;
+        if let Way::Replica {
+            of_cluster: true, ..
+        } = self.way
+            && let Value::ServerError(error) = live.ask(&redis::cmd("READONLY")).await?
+        {
+            return Err(errors::refused(&error));
+        }
         Ok(Arc::new(live))
     }
 }

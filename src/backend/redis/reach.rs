@@ -31,6 +31,14 @@ impl Reach {
         }
     }
 
+    /// The same, if it is there and works.
+    pub(super) fn usable(&self, slot: u16) -> Option<Arc<Live>> {
+        match self {
+            Self::Server(link) => link.usable(),
+            Self::Cluster(cluster) => cluster.usable(slot),
+        }
+    }
+
     /// The answers to a request on keys of one slot, one for each key or command, and the connection to the server that
     /// has the slot now: another one where it was moved.
     pub(super) async fn send(

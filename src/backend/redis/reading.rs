@@ -153,7 +153,7 @@ impl Shared {
     }
 
     /// What was found in these places, as entries if they are live.
-    async fn entries(
+    pub(super) async fn entries(
         &self,
         space: &Space,
         generation: Generation,

@@ -14,6 +14,7 @@ struct Range {
     first: u16,
     last: u16,
     node: Node,
+    replicas: Vec<Node>,
 }
 
 impl Slots {
@@ -44,25 +45,16 @@ impl Slots {
             let Some(primary) = parts.next() else {
                 continue;
             };
-            let mut parts = reply::array(primary)?.into_iter();
-            let host = match parts.next() {
-                Some(Value::BulkString(host)) => String::from_utf8(host).unwrap_or_default(),
-                // A node that does not know its own name: the one by which it was reached will do.
-                Some(Value::Nil) => String::new(),
-                _ => return Err(errors::unexpected()),
-            };
-            let port = parts
-                .next()
-                .as_ref()
-                .map_or_else(no_number, reply::integer)?;
-            let node = Node {
-                host: match host.as_str() {
-                    "" | "?" => asked.host.clone(),
-                    _ => host,
-                },
-                port: u16::try_from(port).map_err(|_| errors::unexpected())?,
-            };
-            ranges.push(Range { first, last, node });
+            let node = read_node(asked, primary)?;
+            // One that cannot be made out is one that is not asked.
+            let replicas = parts.filter_map(|replica| read_node(asked, replica).ok());
+            let replicas = replicas.collect();
+            ranges.push(Range {
+                first,
+                last,
+                node,
+                replicas,
+            });
         }
         ranges.sort_unstable_by_key(|range| range.first);
         Ok(Self(ranges))
@@ -73,9 +65,22 @@ impl Slots {
     }
 
     pub(super) fn owner(&self, slot: u16) -> Option<&Node> {
+        self.range(slot).map(|range| &range.node)
+    }
+
+    fn range(&self, slot: u16) -> Option<&Range> {
         let place = self.0.partition_point(|range| range.last < slot);
-        let range = self.0.get(place).filter(|range| range.first <= slot);
-        range.map(|range| &range.node)
+        self.0.get(place).filter(|range| range.first <= slot)
+    }
+
+    /// The replicas of the node that has a slot.
+    pub(super) fn replicas(&self, slot: u16) -> &[Node] {
+        self.range(slot).map_or(&[], |range| &range.replicas)
+    }
+
+    /// Every replica of a node that has a slot.
+    pub(super) fn all_replicas(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter().flat_map(|range| &range.replicas)
     }
 
     /// Every node that has a slot.
@@ -93,6 +98,7 @@ impl Slots {
             first: slot,
             last: slot,
             node,
+            replicas: Vec::new(),
         }];
         if let Some(range) = self
             .0
@@ -119,6 +125,28 @@ impl Slots {
         }
         self.0.splice(place..place, new);
     }
+}
+
+/// A node as `CLUSTER SLOTS` names it: its host and port first.
+fn read_node(asked: &Node, node: Value) -> Result<Node> {
+    let mut parts = reply::array(node)?.into_iter();
+    let host = match parts.next() {
+        Some(Value::BulkString(host)) => String::from_utf8(host).unwrap_or_default(),
+        // A node that does not know its own name: the one by which it was reached will do.
+        Some(Value::Nil) => String::new(),
+        _ => return Err(errors::unexpected()),
+    };
+    let port = parts
+        .next()
+        .as_ref()
+        .map_or_else(no_number, reply::integer)?;
+    Ok(Node {
+        host: match host.as_str() {
+            "" | "?" => asked.host.clone(),
+            _ => host,
+        },
+        port: u16::try_from(port).map_err(|_| errors::unexpected())?,
+    })
 }
 
 fn no_number() -> Result<i64> {
@@ -198,6 +226,12 @@ mod tests {
         assert_eq!(slots.owner(8001), None);
         assert_eq!(slots.owner(16_383), Some(&node(7002)));
         assert_eq!(slots.nodes(), [node(7001), node(7002)]);
+        let replica = Node {
+            host: "10.0.0.9".to_owned(),
+            port: 1,
+        };
+        assert_eq!(slots.replicas(8000), [replica]);
+        assert!(slots.replicas(8001).is_empty());
         for answer in [Value::Okay, Value::Array(vec![Value::Okay])] {
             assert!(Slots::read(&node(1), answer).is_err());
         }
