@@ -73,6 +73,8 @@ use crate::{CodecKind, MemoryPolicy, Result};
 /// | `CACHE_REDIS_CA_FILE` | unset | The certificates of the authorities that the server's may be of, in place of this machine's. |
 /// | `CACHE_REDIS_CLIENT_CERT_FILE` | unset | The certificate that the client shows. |
 /// | `CACHE_REDIS_CLIENT_KEY_FILE` | unset | That certificate's private key. |
+/// | `CACHE_REDIS_READ_URL` | unset | A replica of the server, which answers in its place where that does no harm; secret. |
+/// | `CACHE_REDIS_READ_FROM_REPLICAS` | `false` | Whether replicas of a cluster, or behind sentinels, do so. |
 /// | `CACHE_REDIS_CONNECT_TIMEOUT` | `5s` | How long connecting may take: a whole number with `ms` or `s`. |
 /// | `CACHE_AEROSPIKE_HOSTS` | unset | The nodes to begin with: `host:port` or `host:tls-name:port`, several with commas between. |
 /// | `CACHE_AEROSPIKE_NAMESPACE` | `cache` | The namespace of the cluster. |

@@ -16,6 +16,7 @@ struct Faulty {
     fault: Fault,
     permits: Semaphore,
     answers: Mutex<VecDeque<Option<Entry>>>,
+    late: Mutex<Option<Entry>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +43,7 @@ enum Fault {
     TakesOneModeForAll,
     StopsShortOfItsLimit,
     EndsNeighboursCounters,
+    ReadsLate,
     IsUnavailable,
     Hangs,
     Panics,
@@ -59,6 +61,7 @@ impl Faulty {
             fault,
             permits: Semaphore::new(100),
             answers: Mutex::default(),
+            late: Mutex::default(),
         }
     }
 
@@ -124,6 +127,15 @@ impl Backend for Faulty {
                 self.memory.get(key).await
             }
             _ => self.memory.get(&self.key(key)).await,
+        }
+    }
+
+    async fn get_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
+        let found = self.get(key).await?;
+        match self.fault {
+            // What was there at the last question.
+            ReadsLate => Ok(std::mem::replace(&mut *self.late.lock().unwrap(), found)),
+            _ => Ok(found),
         }
     }
 
@@ -288,6 +300,8 @@ async fn every_fault_is_found_by_the_behaviour_that_is_about_it() {
         (CutsKeys, "long_names_that_differ_in_one_byte_do_not_meet"),
         (IgnoresCase, "names_that_look_alike_do_not_meet"),
         (LeavesOutWhatIsAbsent, "get_many_answers_key_by_key"),
+        (LeavesOutWhatIsAbsent, "get_many_relaxed_answers_key_by_key"),
+        (ReadsLate, "a_relaxed_read_sees_what_this_client_did"),
         (LooksBeforeItPuts, "concurrent_if_absent_has_one_winner"),
         (LooksBeforeItCounts, "concurrent_increments_are_all_counted"),
         (LooksBeforeItCounts, "a_counter_keeps_its_first_end"),

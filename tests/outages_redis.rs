@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use larder::{Cache, Redis as Backend};
 use support_outages::{Load, outage, survived, was_open};
-use support_servers::{Cluster, Options, Redis, SENTINEL_NAME, Sentinel};
+use support_servers::{Cluster, Link, Options, Proxy, Redis, SENTINEL_NAME, Sentinel};
 
 async fn on_cluster(cluster: &Cluster) -> Cache {
     let redis = Backend::cluster(cluster.addresses());
@@ -94,6 +94,142 @@ async fn slots_of_a_cluster_are_moved() {
         recovered,
     );
     survived(&report.await);
+}
+
+/// A server, a replica of it that is read from, and what stands between the two.
+struct Apart {
+    primary: Redis,
+    replica: Redis,
+    between: Proxy,
+}
+
+impl Apart {
+    async fn start() -> Option<Self> {
+        let primary = Redis::with().config("repl-diskless-sync-delay 0").start()?;
+        let between = Proxy::to(primary.address()).await;
+        let replica = Redis::with().replica_of(between.port()).start()?;
+        replica.follows();
+        Some(Self {
+            primary,
+            replica,
+            between,
+        })
+    }
+
+    async fn cache(&self) -> Cache {
+        let redis = Backend::builder(self.primary.url()).read_url(self.replica.url());
+        Cache::new(redis.connect().await.unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_read_from_is_killed_and_started_again() {
+    let Some(apart) = Apart::start().await else {
+        return;
+    };
+    let report = outage(
+        "replica: the one that is read from killed, started again",
+        apart.cache().await,
+        async || apart.replica.kill(),
+        async || apart.replica.restart(),
+    );
+    let report = report.await;
+    survived(&report);
+    assert_eq!(report.stats.outages, 0, "nobody was to notice: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_read_from_hangs() {
+    let Some(apart) = Apart::start().await else {
+        return;
+    };
+    let report = outage(
+        "replica: the one that is read from stopped, continued",
+        apart.cache().await,
+        async || apart.replica.stop(),
+        async || apart.replica.cont(),
+    );
+    let report = report.await;
+    survived(&report);
+    assert_eq!(report.stats.outages, 0, "nobody was to notice: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_read_from_lags_behind() {
+    for (fault, link) in [
+        (
+            "replica: 50 ms late, then in time",
+            Link::Delay(Duration::from_millis(50)),
+        ),
+        (
+            "replica: hears nothing of its primary, then all of it",
+            Link::Stall,
+        ),
+    ] {
+        let Some(apart) = Apart::start().await else {
+            return;
+        };
+        let report = outage(
+            fault,
+            apart.cache().await,
+            async || apart.between.set(link).await,
+            async || apart.between.set(Link::Pass).await,
+        );
+        let report = report.await;
+        survived(&report);
+        assert_eq!(report.stats.outages, 0, "nobody was to notice: {report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_is_killed_whose_replica_is_read_from() {
+    let Some(apart) = Apart::start().await else {
+        return;
+    };
+    let report = outage(
+        "replica: its primary killed, started again without data",
+        apart.cache().await,
+        async || apart.primary.kill(),
+        async || apart.primary.restart_empty(),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+/// Those who take over are read from no more, and the others are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_primary_of_a_cluster_is_killed_whose_replicas_are_read_from() {
+    let Some(cluster) = Cluster::with_replicas() else {
+        return;
+    };
+    let redis = Backend::cluster(cluster.addresses()).read_from_replicas(true);
+    let report = outage(
+        "cluster, replicas read: one primary of three killed, its replica takes over",
+        Cache::new(redis.connect().await.unwrap()),
+        async || cluster.nodes()[0].kill(),
+        async || {},
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_primary_of_a_sentinel_is_killed_whose_replica_is_read_from() {
+    let Some(sentinel) = Sentinel::start() else {
+        return;
+    };
+    let redis = Backend::sentinels([sentinel.address()], SENTINEL_NAME).read_from_replicas(true);
+    let report = outage(
+        "sentinel, replica read: the primary killed, its replica takes over",
+        Cache::new(redis.connect().await.unwrap()),
+        async || sentinel.servers()[0].kill(),
+        async || {},
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
 }
 
 async fn behind(sentinel: &Sentinel) -> Cache {

@@ -14,7 +14,7 @@ use larder::{
     Backend, CodecId, Entry, ErrorKind, Key, PutMode, Redis, Timestamp,
     testing::{self, Behaviour, Outcome, behaviours},
 };
-use support_servers::{Link, Proxy, Redis as Server, matrix, valkey};
+use support_servers::{Link, Proxy, Redis as Server, matrix, redis_name, valkey};
 
 /// What a user needs who may use nothing but the keys of the suite: the commands that the documentation names.
 const RULES: &str = "~suite* ~SUITE* ~:* resetchannels -@all +get +mget +set +getrange +setrange +unlink +incrby \
@@ -22,7 +22,11 @@ const RULES: &str = "~suite* ~SUITE* ~:* resetchannels -@all +get +mget +set +ge
 
 async fn passes(mode: &str, start: impl AsyncFn() -> Redis) {
     let report = testing::examine(|| async { start().await }).await;
-    matrix::judge("redis", mode, &report);
+    let name = match mode {
+        "Valkey" => "redis".to_owned(),
+        _ => redis_name(),
+    };
+    matrix::judge(&name, mode, &report);
     for (name, missing) in report.skipped() {
         let expected =
             missing.contains("false") || missing.contains("MiB") || missing == "delete_prefix";

@@ -18,7 +18,7 @@ use larder::{
     Backend, Cache, CodecId, Entry, Error, ErrorKind, Key, PutMode, Redis, Settings, Timestamp,
     testing,
 };
-use support_servers::{Cluster, Options, Redis as Server, matrix};
+use support_servers::{Cluster, Options, Redis as Server, matrix, redis_name};
 
 /// What a user of a cluster needs: the commands that the documentation names.
 const RULES: &str = "~suite* ~SUITE* ~:* resetchannels -@all +get +set +getrange +setrange +unlink +incrby +pttl \
@@ -54,7 +54,33 @@ async fn a_cluster_passes() {
         return;
     };
     let report = testing::examine(|| connect(&cluster)).await;
-    matrix::judge("redis", "cluster", &report);
+    matrix::judge(&redis_name(), "cluster", &report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn replicas_of_a_cluster_that_answer_in_place_of_the_primaries_pass() {
+    let options = Options::default()
+        .password("root")
+        .user(
+            "app",
+            "secret",
+            &format!("{RULES} +role +info +readonly +mget"),
+        )
+        .config("masterauth root");
+    let Some(cluster) = Cluster::with(true, false, options) else {
+        return;
+    };
+    let report = testing::examine(|| async {
+        let redis = Redis::cluster(cluster.addresses()).read_from_replicas(true);
+        let redis = redis.username("app").password("secret");
+        redis.connect().await.unwrap()
+    });
+    matrix::judge(&redis_name(), "cluster, reader apart, ACL", &report.await);
+    let asked: u64 = cluster.nodes()[3..]
+        .iter()
+        .map(|node| node.calls("mget"))
+        .sum();
+    assert!(asked > 0, "no replica was asked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -69,7 +95,7 @@ async fn a_cluster_with_tls_passes() {
         let redis = Redis::cluster([&first]).tls(true).ca(&ca);
         redis.connect().await.unwrap()
     });
-    matrix::judge("redis", "cluster, TLS", &report.await);
+    matrix::judge(&redis_name(), "cluster, TLS", &report.await);
 }
 
 #[tokio::test]
@@ -127,7 +153,7 @@ async fn a_user_confined_to_a_prefix_passes_on_a_cluster() {
         let redis = redis.username("app").password("secret");
         redis.connect().await.unwrap()
     });
-    matrix::judge("redis", "cluster, ACL", &report.await);
+    matrix::judge(&redis_name(), "cluster, ACL", &report.await);
 }
 
 #[tokio::test]

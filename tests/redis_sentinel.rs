@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use larder::{
     Backend, Cache, CodecId, Entry, ErrorKind, Key, PutMode, Redis, Settings, Timestamp, testing,
 };
-use support_servers::{SENTINEL_NAME as NAME, Sentinel, matrix};
+use support_servers::{SENTINEL_NAME as NAME, Sentinel, matrix, redis_name};
 
 fn key(name: &str) -> Key {
     Key::new("shop", None, name)
@@ -42,7 +42,21 @@ async fn the_primary_of_a_sentinel_passes() {
         let redis = Redis::sentinels([sentinel.address()], NAME);
         redis.connect().await.unwrap()
     });
-    matrix::judge("redis", "sentinel", &report.await);
+    matrix::judge(&redis_name(), "sentinel", &report.await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_of_a_sentinel_that_answers_in_place_of_the_primary_passes() {
+    let Some(sentinel) = Sentinel::start() else {
+        return;
+    };
+    let report = testing::examine(|| async {
+        let redis = Redis::sentinels([sentinel.address()], NAME).read_from_replicas(true);
+        redis.connect().await.unwrap()
+    });
+    matrix::judge(&redis_name(), "sentinel, reader apart", &report.await);
+    let [_, replica] = sentinel.servers();
+    assert!(replica.calls("mget") > 0, "the replica was never asked");
 }
 
 /// The behaviours that are about connections and steps of several commands, with everything that can be secret or encrypted.
@@ -65,7 +79,7 @@ async fn passwords_and_tls_of_both_pass() {
             .sentinel_password("of-sentinel");
         redis.connect().await.unwrap()
     });
-    matrix::judge("redis", "sentinel, mTLS, passwords", &report.await);
+    matrix::judge(&redis_name(), "sentinel, mTLS, passwords", &report.await);
 }
 
 #[tokio::test]

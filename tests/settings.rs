@@ -313,6 +313,9 @@ fn several_redis_servers_are_named_as_elsewhere() {
     ];
     let settings = Settings::from_pairs(pairs).unwrap();
     assert_eq!(settings.redis.cluster_nodes, ["one:7000", "two:7001"]);
+    let replicas = [("CACHE_REDIS_READ_FROM_REPLICAS", "true")];
+    let settings = Settings::from_pairs([&pairs[1..], &replicas].concat()).unwrap();
+    assert!(settings.redis.read_from_replicas);
 }
 
 #[test]
@@ -341,6 +344,20 @@ fn several_redis_servers_contradict_one_and_each_other() {
         (
             vec![cluster, sentinels, master],
             "CACHE_REDIS_CLUSTER_NODES and CACHE_REDIS_SENTINELS are both set",
+        ),
+        (
+            vec![cluster, ("CACHE_REDIS_READ_URL", "redis://one")],
+            "CACHE_REDIS_CLUSTER_NODES and CACHE_REDIS_READ_URL are both set; replicas there are asked by \
+             CACHE_REDIS_READ_FROM_REPLICAS=true",
+        ),
+        (
+            vec![sentinels, master, ("CACHE_REDIS_READ_URL", "redis://one")],
+            "CACHE_REDIS_SENTINELS and CACHE_REDIS_READ_URL are both set",
+        ),
+        (
+            vec![("CACHE_REDIS_READ_FROM_REPLICAS", "true")],
+            "CACHE_REDIS_READ_FROM_REPLICAS is set and neither CACHE_REDIS_CLUSTER_NODES nor CACHE_REDIS_SENTINELS is; \
+             the replica of a single server is named by CACHE_REDIS_READ_URL",
         ),
         (
             vec![sentinels, master, ("CACHE_REDIS_URL", "redis://one")],
@@ -878,8 +895,13 @@ fn the_settings_of_redis_are_read() {
         ("CACHE_REDIS_CLIENT_CERT_FILE", "/client.pem"),
         ("CACHE_REDIS_CLIENT_KEY_FILE", "/client.key"),
         ("CACHE_REDIS_CONNECT_TIMEOUT", "1500ms"),
+        ("CACHE_REDIS_READ_URL", "rediss://:s3cret@replica"),
     ]);
     let redis = settings.unwrap().redis;
+    let read_url = redis.read_url.as_ref().map(|it| it.expose());
+    assert_eq!(read_url, Some("rediss://:s3cret@replica"));
+    assert!(!redis.read_from_replicas);
+    assert!(!format!("{redis:?}").contains("s3cret"));
     assert_eq!(
         (&*redis.host, redis.port, redis.database),
         ("cache.example", 6380, 3)
@@ -945,6 +967,10 @@ fn a_default_beside_the_url_of_redis_contradicts_nothing() {
 #[test]
 fn a_wrong_url_of_redis_is_not_shown() {
     assert_eq!(
+        redis_error(&[("CACHE_REDIS_READ_URL", "http://:s3cret@cache")]),
+        "CACHE_REDIS_READ_URL must be a URL such as redis://user:password@host:6379/0 (set in the pairs given)",
+    );
+    assert_eq!(
         redis_error(&[("CACHE_REDIS_URL", "http://:s3cret@cache")]),
         "CACHE_REDIS_URL must be a URL such as redis://user:password@host:6379/0 (set in the pairs given)",
     );
@@ -957,6 +983,8 @@ fn what_others_call_the_settings_of_redis_leads_to_ours() {
         ("CACHE_REDIS_USER", "CACHE_REDIS_USERNAME"),
         ("CACHE_REDIS_SSL", "CACHE_REDIS_TLS"),
         ("CACHE_REDIS_PASWORD", "CACHE_REDIS_PASSWORD"),
+        ("CACHE_REDIS_REPLICA_URL", "CACHE_REDIS_READ_URL"),
+        ("CACHE_REDIS_READ_FROM", "CACHE_REDIS_READ_FROM_REPLICAS"),
     ] {
         let message = format!(
             "{theirs} is not a setting of larder (set in the pairs given); did you mean {ours}?"

@@ -99,12 +99,39 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 /// # What the user must be allowed
 ///
 /// The keys `namespace:*` and `get mget set getrange setrange unlink incrby pttl pexpire persist eval evalsha scan ping`;
-/// `select` for a database other than 0, `asking` and `cluster|slots` in a cluster, `role` with sentinels:
+/// `select` for a database other than 0, `asking` and `cluster|slots` in a cluster, `role` with sentinels, `role info` and in
+/// a cluster `readonly` for reading from replicas:
 ///
 /// ```text
 /// user app on >password ~larder:* resetchannels -@all +get +mget +set +getrange +setrange +unlink +incrby
 ///     +pttl +pexpire +persist +eval +evalsha +scan +ping
 /// ```
+///
+/// # Reader and writer apart
+///
+/// A replica can take over most of the reading: that of a single server by
+/// [`read_url`](RedisBuilder::read_url) (`CACHE_REDIS_READ_URL`), those of a cluster or behind sentinels by
+/// [`read_from_replicas`](RedisBuilder::read_from_replicas) (`CACHE_REDIS_READ_FROM_REPLICAS`). It has a connection of its own.
+///
+/// * **What is read there** is what is only shown: the look-ups of a [`CacheLayer`](crate::CacheLayer), and
+///   [`get`](crate::Cache::get), [`get_shared`](crate::Cache::get_shared) and [`get_many`](crate::Cache::get_many). What a
+///   replica does not have, or has of a namespace that was cleared, is asked of the primary.
+/// * **What never is**: leases and with them every load, the look before a response is stored, versions for conditions,
+///   counters, markers of tags and the log of their invalidations, locks. Nor does a loader read there, nor a handler behind
+///   the layer: what it makes may be stored for longer than a replica lags behind. (Tasks that such a handler
+///   spawns are not known to be part of it, unless they use the handle that the extractor gave.)
+/// * **What this process did is seen**, however late the replica is: a key that was put, deleted or touched by this `Redis` is
+///   asked of the primary until the replica says that it has come as far. So who is told that something
+///   was invalidated is shown nothing older by the same process.
+/// * **What others did** may be missing for as long as the replica lags behind, usually some milliseconds, and for a second
+///   at most: one that is further behind, or has lost its primary, is not read. Invalidations of tags are seen at once.
+/// * **A replica that fails** costs the requests that wait for it a tenth of a second, and those after them nothing: the
+///   primary is asked, and the replica again when it is back. Without the primary nothing is read from replicas for long: how
+///   late they are would not be known.
+///
+/// `ROLE` and `INFO` tell how far the servers have come, so the user has to be allowed both, and in a cluster
+/// `READONLY`. A read costs the primary one question every half second; one that a replica cannot answer is two round
+/// trips.
 ///
 /// # When the server forgets
 ///

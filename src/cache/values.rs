@@ -24,7 +24,9 @@ pub struct Cached<T> {
 impl Cache {
     /// Returns the value under `key`, decoded anew; `None` when there is none.
     ///
-    /// An entry that cannot be decoded as a `T` is a miss, counted in [`Stats::damaged`](crate::Stats::damaged).
+    /// An entry that cannot be decoded as a `T` is a miss, counted in [`Stats::damaged`](crate::Stats::damaged). Where the
+    /// backend has replicas to read from, the value may be of a moment ago, unless this cache changed it since;
+    /// [`get_entry`](Self::get_entry) reads what is there now.
     ///
     /// # Errors
     ///

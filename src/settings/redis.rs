@@ -63,6 +63,12 @@ pub struct RedisSettings {
     pub client_cert_file: Option<String>,
     /// The file with that certificate's private key (`CACHE_REDIS_CLIENT_KEY_FILE`).
     pub client_key_file: Option<String>,
+    /// A replica of the server, which answers in its place where that can do no harm; secret, because it may hold a password
+    /// (`CACHE_REDIS_READ_URL`).
+    pub read_url: Option<Secret>,
+    /// Whether replicas of the cluster, or of the primary behind sentinels, answer in its place where that can do no harm
+    /// (`CACHE_REDIS_READ_FROM_REPLICAS`).
+    pub read_from_replicas: bool,
     /// How long connecting may take (`CACHE_REDIS_CONNECT_TIMEOUT`).
     pub connect_timeout: Duration,
     /// The variable for the servers that `CACHE_TYPE` asks for by its name, as `RedisClusterCache` does.
@@ -88,6 +94,8 @@ impl Default for RedisSettings {
             ca_file: None,
             client_cert_file: None,
             client_key_file: None,
+            read_url: None,
+            read_from_replicas: false,
             connect_timeout: Duration::from_secs(5),
             named_by_type: None,
         }
@@ -110,6 +118,8 @@ const TLS: &str = "CACHE_REDIS_TLS";
 const CA_FILE: &str = "CACHE_REDIS_CA_FILE";
 const CLIENT_CERT_FILE: &str = "CACHE_REDIS_CLIENT_CERT_FILE";
 const CLIENT_KEY_FILE: &str = "CACHE_REDIS_CLIENT_KEY_FILE";
+const READ_URL: &str = "CACHE_REDIS_READ_URL";
+const READ_FROM_REPLICAS: &str = "CACHE_REDIS_READ_FROM_REPLICAS";
 const CONNECT_TIMEOUT: &str = "CACHE_REDIS_CONNECT_TIMEOUT";
 
 impl RedisSettings {
@@ -148,6 +158,10 @@ impl RedisSettings {
             "leave out the one that is not meant",
         );
         both(CLUSTER_NODES, DATABASE, "a cluster has one database alone");
+        for several in [CLUSTER_NODES, SENTINELS] {
+            let why = "replicas there are asked by CACHE_REDIS_READ_FROM_REPLICAS=true";
+            both(several, READ_URL, why);
+        }
         if self.tls {
             both(SOCKET, TLS, "a Unix socket has no TLS");
         }
@@ -179,6 +193,12 @@ impl RedisSettings {
         if let Some(servers) = self.named_by_type.filter(|servers| !set(servers)) {
             found.push(format!("CACHE_TYPE asks for {servers}, which is not set"));
         }
+        if self.read_from_replicas && !set(CLUSTER_NODES) && !set(SENTINELS) {
+            found.push(format!(
+                "{READ_FROM_REPLICAS} is set and neither {CLUSTER_NODES} nor {SENTINELS} is; the replica of a single \
+                 server is named by {READ_URL}"
+            ));
+        }
         if !self.tls && !by_url {
             let files = [CA_FILE, CLIENT_CERT_FILE];
             let alone = files.into_iter().filter(|file| set(file));
@@ -193,6 +213,25 @@ impl RedisSettings {
 
 /// A file whose path counts to the letter.
 const FILE: &str = "the path of a PEM file";
+
+/// A server, and what else a URL says.
+const SERVER: &str = "a URL such as redis://user:password@host:6379/0";
+
+/// The URL of a server, by its scheme alone; the rest is for whoever connects, who shows nothing of it.
+fn url(text: &str) -> Result<Secret, Refusal> {
+    let schemes = [
+        "redis:",
+        "rediss:",
+        "valkey:",
+        "valkeys:",
+        "unix:",
+        "redis+unix:",
+    ];
+    match schemes.iter().any(|scheme| text.starts_with(scheme)) {
+        true => Ok(Secret::new(text)),
+        false => Err(Refusal::Malformed),
+    }
+}
 
 /// Servers of one kind.
 const NODES: &str = "host:port, or several of them with commas between";
@@ -217,27 +256,13 @@ fn nodes(text: &str) -> Result<Vec<String>, Refusal> {
     text.split(',').map(node).collect()
 }
 
-pub(super) static SETTINGS: [Setting; 17] = [
+pub(super) static SETTINGS: [Setting; 19] = [
     Setting {
         variable: URL,
-        expects: "a URL such as redis://user:password@host:6379/0",
+        expects: SERVER,
         default: None,
         form: Form::Secret,
-        read: |settings, text| {
-            let schemes = [
-                "redis:",
-                "rediss:",
-                "valkey:",
-                "valkeys:",
-                "unix:",
-                "redis+unix:",
-            ];
-            if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
-                return Err(Refusal::Malformed);
-            }
-            settings.redis.url = Some(Secret::new(text));
-            Ok(())
-        },
+        read: |settings, text| url(text).map(|url| settings.redis.url = Some(url)),
     },
     Setting {
         variable: HOST,
@@ -379,6 +404,20 @@ pub(super) static SETTINGS: [Setting; 17] = [
         },
     },
     Setting {
+        variable: READ_URL,
+        expects: SERVER,
+        default: None,
+        form: Form::Secret,
+        read: |settings, text| url(text).map(|url| settings.redis.read_url = Some(url)),
+    },
+    Setting {
+        variable: READ_FROM_REPLICAS,
+        expects: "true or false",
+        default: Some("false"),
+        form: Form::Word,
+        read: |settings, text| flag(text).map(|on| settings.redis.read_from_replicas = on),
+    },
+    Setting {
         variable: CONNECT_TIMEOUT,
         expects: "a whole number with ms or s, at least 1ms",
         default: Some("5s"),
@@ -388,13 +427,17 @@ pub(super) static SETTINGS: [Setting; 17] = [
 ];
 
 /// What other programs call these settings.
-pub(super) const OTHER_NAMES: [(&str, &str); 17] = [
+pub(super) const OTHER_NAMES: [(&str, &str); 21] = [
     ("CACHE_REDIS_CLUSTER", CLUSTER_NODES),
     ("CACHE_REDIS_STARTUP_NODES", CLUSTER_NODES),
     ("CACHE_REDIS_NODES", CLUSTER_NODES),
     ("CACHE_REDIS_SENTINEL_HOSTS", SENTINELS),
     ("CACHE_REDIS_SERVICE_NAME", SENTINEL_MASTER),
     ("CACHE_REDIS_SENTINEL_SERVICE_NAME", SENTINEL_MASTER),
+    ("CACHE_REDIS_READER_URL", READ_URL),
+    ("CACHE_REDIS_REPLICA_URL", READ_URL),
+    ("CACHE_REDIS_READ_FROM", READ_FROM_REPLICAS),
+    ("CACHE_REDIS_READ_REPLICAS", READ_FROM_REPLICAS),
     ("CACHE_REDIS_DB", DATABASE),
     ("CACHE_REDIS_USER", USERNAME),
     ("CACHE_REDIS_PASS", PASSWORD),

@@ -9,6 +9,7 @@ use crate::{CodecId, Entry, Key, PutMode, Result, Timestamp};
 pub(super) const ALL: &[Behaviour] = behaviours![
     &[STORES] =>
         get_many_answers_key_by_key
+        get_many_relaxed_answers_key_by_key
         put_many_answers_key_by_key
         put_many_keeps_each_entry_as_it_is
         the_later_of_two_equal_keys_is_kept
@@ -30,12 +31,27 @@ async fn get_many_answers_key_by_key(stage: Stage) -> Result<()> {
         stage.keep(&keys[number], number.to_string()).await?;
     }
     let asked = [3, 1, 0, 3, 4, 2, 1, 0].map(|number: usize| keys[number].clone());
-    let read = stage.get_many(&asked).await?;
+    answers_key_by_key(&stage.get_many(&asked).await?);
+    Ok(())
+}
+
+async fn get_many_relaxed_answers_key_by_key(stage: Stage) -> Result<()> {
+    let keys = stage.keys(5);
+    for number in [0, 2, 3] {
+        stage.keep(&keys[number], number.to_string()).await?;
+    }
+    let asked = [3, 1, 0, 3, 4, 2, 1, 0].map(|number: usize| keys[number].clone());
+    for _ in 0..3 {
+        answers_key_by_key(&stage.get_many_relaxed(&asked).await?);
+    }
+    Ok(())
+}
+
+fn answers_key_by_key(read: &[Option<Entry>]) {
     let read = read.iter().map(|read| read.as_ref().map(Entry::payload));
     let read: Vec<_> = read.map(|payload| payload.map(|it| &it[..])).collect();
     let (zero, two, three) = (Some(&b"0"[..]), Some(&b"2"[..]), Some(&b"3"[..]));
     assert_eq!(read, [three, None, zero, three, None, two, None, zero]);
-    Ok(())
 }
 
 async fn put_many_answers_key_by_key(stage: Stage) -> Result<()> {

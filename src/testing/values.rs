@@ -19,6 +19,7 @@ pub(super) const ALL: &[Behaviour] = behaviours![
         every_codec_number_is_kept
         a_put_replaces_what_was_there
         contains_tells_what_is_there
+        a_relaxed_read_sees_what_this_client_did
         delete_says_whether_there_was_something
         a_deleted_key_can_be_put_again;
     &[STORES, LIMITED] =>
@@ -50,6 +51,37 @@ async fn a_value_reads_as_it_was_put(stage: Stage) -> Result<()> {
     assert_eq!(read.codec(), CodecId::JSON);
     assert_eq!(read.created_at(), created_at);
     assert_eq!(read.expires_at(), Some(expires_at));
+    Ok(())
+}
+
+/// Again and again, because a replica that lags behind does not do so always.
+async fn a_relaxed_read_sees_what_this_client_did(stage: Stage) -> Result<()> {
+    let (key, can) = (stage.key("relaxed"), stage.capabilities());
+    let read = async || {
+        let found = stage.get_relaxed(&key).await?;
+        Result::Ok(found.map(|entry| String::from_utf8_lossy(entry.payload()).into_owned()))
+    };
+    assert_eq!(read().await?, None);
+    for round in 0..20 {
+        let value = format!("value {round}");
+        stage.keep(&key, value.clone()).await?;
+        assert_eq!(read().await?.as_ref(), Some(&value));
+        assert_eq!(read().await?.as_ref(), Some(&value));
+        if can.versions {
+            let mode = PutMode::IfVersion(stage.version(&key).await?);
+            assert!(stage.put(&key, entry("compared"), mode).await?);
+            assert_eq!(read().await?.as_deref(), Some("compared"));
+        }
+        match round % 2 {
+            1 if can.clear => stage.clear(&key.namespace()).await?,
+            0 if can.versions => {
+                let version = stage.version(&key).await?;
+                assert!(stage.delete_if(&key, version).await?);
+            }
+            _ => assert!(stage.delete(&key).await?),
+        }
+        assert_eq!(read().await?, None);
+    }
     Ok(())
 }
 

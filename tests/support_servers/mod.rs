@@ -63,7 +63,7 @@ pub(crate) use memcached::{Memcached, MemcachedOptions};
 pub(crate) use mongodb::{MongoDb, Node};
 pub(crate) use postgres::{Options as PostgresOptions, Postgres};
 pub(crate) use proxy::{Link, Proxy};
-pub(crate) use redis::{Options, Redis, redis_cli, valkey};
+pub(crate) use redis::{Options, Redis, redis_cli, redis_name, valkey};
 pub(crate) use redis_cluster::Cluster;
 pub(crate) use redis_sentinel::{NAME as SENTINEL_NAME, Sentinel};
 pub(crate) use tls::Certificates;

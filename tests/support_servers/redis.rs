@@ -94,6 +94,11 @@ impl Options {
             .config("repl-diskless-sync-delay 0")
     }
 
+    /// A replica of the server on this port, which may be that of a proxy.
+    pub(crate) fn replica_of(self, port: u16) -> Self {
+        self.config(&format!("replicaof 127.0.0.1 {port}"))
+    }
+
     /// One more line of `redis.conf`.
     pub(crate) fn config(mut self, line: &str) -> Self {
         self.lines.push(line.to_owned());
@@ -108,7 +113,7 @@ impl Options {
         }
         for program in ["redis-server", "redis-cli"] {
             assert!(
-                installed(program),
+                installed(program) || program == "redis-server" && another_redis().is_some(),
                 "{program} is not on the PATH; install it (on Debian: apt-get install redis-server \
                  redis-tools), or set LARDER_TEST_SKIP_SERVERS=1 to leave the tests on servers out"
             );
@@ -196,6 +201,27 @@ impl Redis {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Waits until it is a replica that hears from its primary.
+    pub(crate) fn follows(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self
+            .cli(&["INFO", "replication"])
+            .contains("master_link_status:up")
+        {
+            assert!(Instant::now() < deadline, "the replica does not come up");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How often it was asked a command.
+    pub(crate) fn calls(&self, command: &str) -> u64 {
+        let stats = self.cli(&["INFO", "commandstats"]);
+        let name = format!("cmdstat_{command}:calls=");
+        let mut lines = stats.lines();
+        let line = lines.find_map(|line| line.strip_prefix(&name));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
     }
 
     /// Waits until its replicas have everything that it has.
@@ -333,7 +359,7 @@ impl Redis {
         let log = File::create(&path).unwrap();
         let mut command = match &self.options.program {
             Some(program) => mortal(&program.display().to_string()),
-            None => mortal("redis-server"),
+            None => redis_server(),
         };
         command
             .arg("-")
@@ -424,6 +450,35 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The `redis-server` that `LARDER_TEST_REDIS` names in place of the one on the `PATH`, if it names one.
+fn another_redis() -> Option<PathBuf> {
+    let program = env::var_os("LARDER_TEST_REDIS").filter(|program| !program.is_empty());
+    let program = PathBuf::from(program?);
+    assert!(
+        program.is_file(),
+        "LARDER_TEST_REDIS is not the path of a redis-server"
+    );
+    Some(program)
+}
+
+/// The server that the tests are about.
+pub(super) fn redis_server() -> Command {
+    match another_redis() {
+        Some(program) => mortal(&program.display().to_string()),
+        None => mortal("redis-server"),
+    }
+}
+
+/// What that server calls itself, for the table of the suite: `redis 7.0.15`.
+pub(crate) fn redis_name() -> String {
+    let output = redis_server().arg("--version").output();
+    let text = String::from_utf8(output.expect("redis-server is installed").stdout).unwrap();
+    let version = text
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("v="));
+    format!("redis {}", version.expect("it says its version"))
 }
 
 /// Runs `redis-cli` as it is told, and fails where the command does.

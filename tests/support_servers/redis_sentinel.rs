@@ -9,8 +9,8 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    process::{free_port, mortal, spawn},
-    redis::{Options, Redis, redis_cli},
+    process::{free_port, spawn},
+    redis::{Options, Redis, redis_cli, redis_server},
     tls::Certificates,
 };
 
@@ -128,7 +128,7 @@ impl Sentinel {
         let config = self.folder.path().join("sentinel.conf");
         fs::write(&config, lines.join("\n") + "\n").unwrap();
         let log = File::create(self.folder.path().join("log")).unwrap();
-        let mut command = mortal("redis-server");
+        let mut command = redis_server();
         command
             .arg(config)
             .arg("--sentinel")

@@ -2,7 +2,7 @@
 //!
 //! A replica tells how far it has come in what its primary did, and so does the primary. So whoever changed a key asks
 //! the primary next, learns how far that is, and asks a replica again when it is as far: no clock decides it, and no
-//! replica that lags behind shows a process less than what it did itself.
+//! replica that lags behind shows a process less than what it did itself, or saw of others.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,10 +24,10 @@ struct Mark {
 /// How far a replica has to have come.
 #[derive(Default)]
 enum Needed {
-    /// Nothing was changed.
+    /// Nothing was changed, and the primary was not asked.
     #[default]
     Nothing,
-    /// Something was, and the primary has not been asked since.
+    /// Something was changed, and the primary has not been asked since.
     Unknown,
     /// As far as the primary had come when it was asked by this connection.
     Offset { connection: u64, offset: u64 },
@@ -83,11 +83,12 @@ impl Marks {
         }
     }
 
-    /// Takes note of how far the primary had come when it was asked. What changed meanwhile needs another question.
+    /// Takes note of how far the primary had come when it was asked. What changed meanwhile needs another question. Where
+    /// nothing was changed the answer may show what others did, and nobody is shown less after it.
     pub(super) fn settle(&self, seen: &Seen, connection: u64, offset: u64) {
         let mut mark = self.at(seen.place);
         let is_settled = mark.under_way == 0 && mark.changes == seen.changes;
-        if is_settled && !matches!(mark.needed, Needed::Nothing) {
+        if is_settled {
             mark.needed = Needed::Offset { connection, offset };
         }
     }
@@ -146,6 +147,13 @@ mod tests {
         assert_eq!(marks.needed(&key, 1), Some(7));
         // Another server counts in another way.
         assert_eq!(marks.needed(&key, 2), None);
+    }
+
+    #[test]
+    fn what_the_primary_showed_a_replica_has_to_have() {
+        let (marks, key) = (Marks::default(), key());
+        marks.settle(&marks.seen(&key), 1, 7);
+        assert_eq!(marks.needed(&key, 1), Some(7));
     }
 
     #[test]

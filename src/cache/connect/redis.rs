@@ -51,5 +51,10 @@ fn client(settings: &RedisSettings) -> RedisBuilder {
     {
         builder = builder.client_certificate(certificate, key);
     }
-    builder.connect_timeout(settings.connect_timeout)
+    if let Some(url) = &settings.read_url {
+        builder = builder.read_url(url.expose());
+    }
+    builder
+        .read_from_replicas(settings.read_from_replicas)
+        .connect_timeout(settings.connect_timeout)
 }
