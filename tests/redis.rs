@@ -46,6 +46,17 @@ async fn a_plain_server_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_knows_no_hello_passes() {
+    let Some(server) = Server::with().config("rename-command HELLO \"\"").start() else {
+        return;
+    };
+    passes("RESP2", async || {
+        Redis::builder(server.url()).connect().await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_user_confined_to_a_prefix_passes() {
     let options = Server::with().password("root").user("app", "secret", RULES);
     let Some(server) = options.start() else {

@@ -171,6 +171,9 @@ async fn keys_are_spread_over_the_nodes_and_many_are_asked_for_at_once() {
         [true; 3_000]
     );
     for node in cluster.nodes() {
+        let clients = node.cli(&["CLIENT", "LIST"]);
+        let ours = clients.lines().find(|it| it.contains("name=larder"));
+        assert!(ours.unwrap().contains("resp=3"), "{clients}");
         let size: usize = node.cli(&["DBSIZE"]).parse().unwrap();
         // Its share of the entries, and the markers.
         assert!((900..1_350).contains(&size), "{size}");

@@ -261,6 +261,107 @@ async fn what_answers_is_another_server() {
     fails(Redis::builder(url), ErrorKind::Backend, "no Redis server").await;
 }
 
+/// How many connections of larder there are that speak this version of the protocol.
+fn speakers(server: &Server, version: u8) -> usize {
+    let clients = server.cli(&["CLIENT", "LIST"]);
+    let version = format!("resp={version}");
+    let ours = clients.lines().filter(|it| it.contains("name=larder"));
+    ours.filter(|it| it.split(' ').any(|field| field == version))
+        .count()
+}
+
+#[tokio::test]
+async fn the_protocol_is_the_third_wherever_it_is_known() {
+    let options = Server::with().password("root");
+    let Some(server) = options.user("app", SECRET, "~* +@all -hello").start() else {
+        return;
+    };
+    // Whoever is yet to say who it is may always greet.
+    server.cli(&["ACL", "SETUSER", "default", "-hello"]);
+    let redis = Redis::builder(server.url()).connect().await.unwrap();
+    assert_eq!((speakers(&server, 3), speakers(&server, 2)), (1, 0));
+    drop(redis);
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_hello_is_spoken_to_as_before() {
+    let plain = || Server::with().config("rename-command HELLO \"\"");
+    let with_password = || plain().password("root").user("app", SECRET, "~* +@all");
+    for options in [plain(), with_password(), with_password().mtls()] {
+        let Some(server) = options.start() else {
+            return;
+        };
+        let client = |url: String| {
+            let redis = Redis::builder(url);
+            match server.url().starts_with("rediss") {
+                false => redis,
+                true => {
+                    let certificates = server.certificates();
+                    let path = |path: std::path::PathBuf| path.display().to_string();
+                    redis.ca(path(certificates.ca())).client_certificate(
+                        path(certificates.client_certificate()),
+                        path(certificates.client_key()),
+                    )
+                }
+            }
+        };
+        let redis = client(server.url() + "/3").connect().await.unwrap();
+        let counter = Key::new("shop", None, "n");
+        assert_eq!(redis.increment(&counter, 1, None).await.unwrap(), 1);
+        assert_eq!((speakers(&server, 2), speakers(&server, 3)), (1, 0));
+        // A connection that broke is made anew.
+        server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let start = std::time::Instant::now();
+        while redis.increment(&counter, 1, None).await.is_err() {
+            assert!(start.elapsed() < Duration::from_secs(2), "it is not");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if server.url().contains(SECRET) {
+            let wrong = client(server.url_as("app:s3cret-wrong@"));
+            fails(wrong, ErrorKind::Backend, "CACHE_REDIS_USERNAME").await;
+            let without = client(server.url_as(""));
+            fails(without, ErrorKind::Backend, "CACHE_REDIS_PASSWORD").await;
+        }
+    }
+}
+
+/// What stands before servers does not always say it in the words of one.
+#[tokio::test]
+async fn a_proxy_that_refuses_the_third_protocol_is_spoken_to_as_before() {
+    for refusal in [
+        "-NOPROTO unsupported protocol version",
+        "-ERR unknown command 'hello', with args beginning with: 3",
+        "-unsupported command 'HELLO'",
+        "-NOAUTH Authentication required.",
+        "-NOPERM this user has no permissions to run the 'hello' command",
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://app:{SECRET}@{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut chunk = vec![0; 4096];
+                    while let Ok(len @ 1..) = stream.read(&mut chunk).await {
+                        let asked = String::from_utf8_lossy(&chunk[..len]).into_owned();
+                        for command in asked.split('*').skip(1) {
+                            let answer = match command {
+                                hello if hello.contains("HELLO") => refusal,
+                                ping if ping.contains("PING") => "+PONG",
+                                _ => "+OK",
+                            };
+                            let answer = format!("{answer}\r\n");
+                            stream.write_all(answer.as_bytes()).await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        let redis = Redis::builder(url).connect().await;
+        redis.unwrap_or_else(|error| panic!("{refusal}: {error}"));
+    }
+}
+
 #[tokio::test]
 async fn lazily_nobody_is_contacted() {
     let Some(server) = Server::start() else {

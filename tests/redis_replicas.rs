@@ -210,6 +210,9 @@ async fn what_is_only_shown_is_read_from_the_replica() {
         assert!(found.iter().all(Option::is_some));
     }
     let (replica, primary) = (pair.reads() - replica, pair.primary.calls("get") - primary);
+    let clients = pair.replica.cli(&["CLIENT", "LIST"]);
+    let ours = clients.lines().find(|it| it.contains("name=larder"));
+    assert!(ours.unwrap().contains("resp=3"), "{clients}");
     println!("of 200 reads, the replica had {replica}, and the primary {primary} keys");
     assert!(replica > 190, "{replica}");
     assert!(primary < 20, "{primary}");

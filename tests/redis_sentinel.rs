@@ -134,6 +134,9 @@ async fn one_sentinel_that_answers_is_enough() {
     let sentinels = ["127.0.0.1:1".to_owned(), sentinel.address()];
     let redis = Redis::sentinels(sentinels, NAME).connect().await.unwrap();
     redis.ping().await.unwrap();
+    let clients = sentinel.servers()[0].cli(&["CLIENT", "LIST"]);
+    let ours = clients.lines().find(|it| it.contains("name=larder"));
+    assert!(ours.unwrap().contains("resp=3"), "{clients}");
 }
 
 /// Asks until there is an answer.

@@ -53,8 +53,8 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 ///
 /// There may be one server ([`builder`](Self::builder)), one of several whose primary is known to sentinels
 /// ([`sentinels`](Self::sentinels)), or a cluster ([`cluster`](Self::cluster)). One connection to each server serves
-/// everybody in the process. It speaks RESP3 (Redis 6 or later), is made when it is first needed and made anew when it
-/// broke; in between verbs fail at once, with at most half a second from one attempt to connect to the next. A
+/// everybody in the process. It speaks RESP3, or RESP2 with a server or proxy that does not know `HELLO`, where a connection
+/// that broke is found out by the next request; it is made when it is first needed and made anew when it broke; in between verbs fail at once, with at most half a second from one attempt to connect to the next. A
 /// [`Cache`](crate::Cache) bounds how long it waits for an answer; the backend by itself gives up after ten seconds of
 /// silence, and with sentinels after one.
 ///

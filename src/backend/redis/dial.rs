@@ -3,7 +3,7 @@
 use std::fmt;
 
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, TlsCertificates,
+    Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, TlsCertificates,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 
@@ -93,6 +93,15 @@ impl Dial {
     }
 }
 
+/// A client of the same server that greets it as servers were greeted before `HELLO` was known.
+pub(super) fn by_resp2(client: &Client) -> Result<Client> {
+    let info = client.get_connection_info().clone();
+    let user = info.redis_settings().clone();
+    let info = info.set_redis_settings(user.set_protocol(ProtocolVersion::RESP2));
+    // What is known of TLS is in the address.
+    Client::open(info).map_err(|_| errors::not_a_url())
+}
+
 /// Where a connection is made to.
 #[derive(Clone)]
 pub(super) enum Way {
@@ -162,7 +171,8 @@ impl Sentinels {
         };
         let user = self.dial.info.redis_settings();
         let mut builder = SentinelClientBuilder::new(nodes, &self.name, kind)?
-            .set_client_to_redis_protocol(user.protocol());
+            // They are asked for their role and no more, which every server answers like this.
+            .set_client_to_redis_protocol(ProtocolVersion::RESP2);
         if let Some(name) = user.username() {
             builder = builder.set_client_to_redis_username(name);
         }

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io, sync::Arc};
 
-use redis::{ErrorKind as RedisErrorKind, RedisError, ServerError, ServerErrorKind};
+use redis::{Client, ErrorKind as RedisErrorKind, RedisError, ServerError, ServerErrorKind};
 use rustls::{AlertDescription, CertificateError};
 
 use crate::{Error, ErrorKind};
@@ -23,6 +23,27 @@ pub(super) fn asking(error: &RedisError) -> Error {
             "the connection to the server broke within an answer",
         ),
         _ => answered(error.code(), error.kind()),
+    }
+}
+
+/// Whether a server refused `HELLO 3` because it does not know it: one before Redis 6, a proxy, or one where the command
+/// was renamed. Some of them want a password before anything else.
+pub(super) fn has_no_resp3(error: &RedisError, client: &Client) -> bool {
+    if error.kind() == RedisErrorKind::RESP3NotSupported {
+        return true;
+    }
+    match error.code() {
+        Some("NOPROTO") => true,
+        Some("NOAUTH") => {
+            let user = client.get_connection_info().redis_settings();
+            user.password().is_some()
+        }
+        Some("WRONGPASS") | None => false,
+        Some(_) => {
+            let text = error.to_string().to_ascii_lowercase();
+            let of_hello = ["hello", "unknown command", "unsupported"];
+            of_hello.iter().any(|words| text.contains(words))
+        }
     }
 }
 
@@ -57,10 +78,6 @@ pub(super) fn connecting(error: &RedisError, tls: bool) -> Error {
             ErrorKind::Settings,
             "the certificate of CACHE_REDIS_CLIENT_CERT_FILE and the key of CACHE_REDIS_CLIENT_KEY_FILE do not belong \
              together",
-        ),
-        RedisErrorKind::RESP3NotSupported => Error::new(
-            ErrorKind::Unsupported,
-            "the server is older than Redis 6, which is the least that larder needs",
         ),
         // The client says this of an answer to SELECT, whatever was wrong.
         RedisErrorKind::Server(ServerErrorKind::ResponseError)

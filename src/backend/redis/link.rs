@@ -15,7 +15,12 @@ use redis::{
 };
 use tokio::sync::watch;
 
-use super::{dial::Way, errors, progress::Progress, replicas};
+use super::{
+    dial::{self, Way},
+    errors,
+    progress::Progress,
+    replicas,
+};
 use crate::{Error, ErrorKind, Result, Timestamp};
 
 /// A connection on which nothing was answered for so long is given up. The cache waits less for a single answer; this
@@ -345,10 +350,17 @@ impl Inner {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(Some(PATIENCE))
-            .set_pipeline_buffer_size(QUEUE)
-            .set_push_sender(notice(broken.clone()));
-        let connection = client.get_multiplexed_async_connection_with_config(&config);
-        let connection = connection.await;
+            .set_pipeline_buffer_size(QUEUE);
+        let by_resp3 = config.clone().set_push_sender(notice(broken.clone()));
+        let connection = client.get_multiplexed_async_connection_with_config(&by_resp3);
+        let connection = match connection.await {
+            Err(error) if errors::has_no_resp3(&error, &client) => {
+                let client = dial::by_resp2(&client)?;
+                let connection = client.get_multiplexed_async_connection_with_config(&config);
+                connection.await
+            }
+            connection => connection,
+        };
         let live = Live {
             connection: connection
                 .map_err(|error| errors::connecting(&error, self.way.has_tls()))?,
