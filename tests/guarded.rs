@@ -10,6 +10,7 @@ use std::{
     convert::Infallible,
     fmt::Debug,
     io::{self, Write},
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -29,6 +30,8 @@ fn error<T: Debug>(result: Result<T>) -> (ErrorKind, String) {
 async fn get(cache: &Cache, key: &str) -> Result<Option<String>> {
     cache.get(key).await
 }
+
+type Invalidate = fn(Cache) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 fn is_open(cache: &Cache) -> bool {
     cache.stats().breaker == BreakerState::Open
@@ -446,13 +449,59 @@ mod invalidations {
         let (puppet, cache) = away().await;
         assert!(cache.delete_many(["a", "b"]).await.is_err());
         puppet.heal();
-        puppet.fail("delete_many", ErrorKind::TooLarge);
+        puppet.fail("delete_many", ErrorKind::WrongType);
         tokio::time::sleep(millis(1_100)).await;
         assert!(!is_open(&cache));
         assert_eq!(
             cache.get_many::<String>(["a", "b"]).await.unwrap(),
             [None, None]
         );
+    }
+
+    /// A full disk: what was to be removed is still there, and must not be read.
+    #[tokio::test(start_paused = true)]
+    async fn what_the_server_had_no_room_to_invalidate_is_invalidated_when_it_has() {
+        let invalidations: [(&str, Invalidate); 3] = [
+            ("delete", |cache| {
+                Box::pin(async move { cache.delete("a").await.map(drop) })
+            }),
+            ("delete_many", |cache| {
+                Box::pin(async move { cache.delete_many(["a", "b"]).await.map(drop) })
+            }),
+            ("clear", |cache| {
+                Box::pin(async move { cache.clear().await })
+            }),
+        ];
+        for (verb, invalidate) in invalidations {
+            let puppet = Puppet::server();
+            let cache = puppet.cache();
+            cache.put("a", "old").await.unwrap();
+            for verb in ["delete", "delete_many", "clear"] {
+                puppet.fail(verb, ErrorKind::TooLarge);
+            }
+            let refused = invalidate(cache.clone()).await;
+            assert_eq!(error(refused).0, ErrorKind::TooLarge, "{verb}");
+            tokio::time::sleep(secs(5)).await;
+            assert!(is_open(&cache), "{verb}");
+            assert!(get(&cache, "a").await.is_err(), "{verb}");
+            puppet.heal();
+            tokio::time::sleep(millis(1_100)).await;
+            assert!(!is_open(&cache), "{verb}");
+            assert_eq!(get(&cache, "a").await.unwrap(), None, "{verb}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_put_that_the_server_has_no_room_for_is_no_outage() {
+        let puppet = Puppet::server();
+        let cache = puppet.cache();
+        puppet.fail("put", ErrorKind::TooLarge);
+        for _ in 0..10 {
+            let refused = cache.put("a", "new").await;
+            assert_eq!(error(refused).0, ErrorKind::TooLarge);
+        }
+        assert!(!is_open(&cache));
+        assert_eq!(cache.stats().pending_invalidations, 0);
     }
 
     #[tokio::test(start_paused = true)]

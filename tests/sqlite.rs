@@ -414,6 +414,12 @@ async fn fill_the_disk(path: &Path) {
     let sqlite = at(path).connect().await.unwrap();
     keep(&sqlite, "replaced", "old").await;
     keep(&sqlite, "kept", "value").await;
+    let cache = Cache::builder(at(path).connect().await.unwrap())
+        .namespace("cache")
+        .build();
+    for number in 0..20 {
+        cache.put(number.to_string(), "old").await.unwrap();
+    }
     let mut refused = None;
     for number in 0..1_000 {
         let large = entry(vec![7; 50_000]);
@@ -444,6 +450,14 @@ async fn fill_the_disk(path: &Path) {
         kind => assert_eq!(kind, ErrorKind::Backend),
     }
     assert_eq!(read(&sqlite, "kept").await.as_deref(), Some("value"));
+    // A cache that could not note a deletion reads nothing until it could.
+    for number in 0..20 {
+        let name = number.to_string();
+        drop(cache.delete(&name).await);
+        let found = cache.get::<String>(&name).await;
+        assert!(!matches!(found, Ok(Some(_))), "{found:?}");
+    }
+    drop(cache.clear().await);
 
     // Room for others is room for it.
     fs::remove_file(hole).unwrap();
@@ -456,6 +470,16 @@ async fn fill_the_disk(path: &Path) {
         .await;
     assert!(later.unwrap());
     assert_eq!(read(&sqlite, "replaced").await.as_deref(), Some("new"));
+    let begun = Instant::now();
+    while cache.stats().pending_invalidations > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for number in 0..20 {
+        let found = cache.get::<String>(number.to_string()).await;
+        assert_eq!(found.unwrap(), None);
+    }
+    cache.put("0", "new").await.unwrap();
 }
 
 #[tokio::test]

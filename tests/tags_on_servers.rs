@@ -7,8 +7,8 @@ mod support_servers;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use larder::{Cache, PutOptions, TagStamp, Ttl};
-use support_servers::{Pair, Server};
+use larder::{Cache, ErrorKind, PutOptions, TagStamp, Ttl};
+use support_servers::{Memcached, Pair, Server};
 use tokio::{sync::Notify, time::sleep};
 
 support_servers::on_every_server! { all_behaviours_are_there, super::shows }
@@ -132,6 +132,71 @@ async fn many_clients_that_put_at_once_agree_on_the_marker(pair: Pair) {
         let found = pair.other.get_many::<i32>(&keys).await.unwrap();
         assert_eq!(found, [None; 8]);
     }
+}
+
+/// What no room is left for is refused, and what is to end ends, for this client and for another one.
+async fn ends_without_room(server: Server, fill: impl AsyncFnOnce(&Cache)) {
+    let namespace = support_servers::namespace();
+    let cache = async || {
+        Cache::builder(server.connect().await)
+            .namespace(&namespace)
+            .build()
+    };
+    let (one, other) = (cache().await, cache().await);
+    for (key, tag) in [("a", "red"), ("b", "blue"), ("c", "green")] {
+        put(&one, key, tag).await;
+    }
+    fill(&one).await;
+    assert_eq!(get(&other, "a").await, Some(1));
+    one.invalidate_tag("red").await.unwrap();
+    assert_eq!(get(&other, "a").await, None);
+    one.expire_tag("blue").await.unwrap();
+    assert_eq!(get(&other, "b").await, None);
+    assert_eq!(get(&other, "c").await, Some(1));
+    one.clear().await.unwrap();
+    for cache in [&one, &other] {
+        let found = cache.get::<i32>("c").await;
+        assert!(!matches!(found, Ok(Some(_))), "{found:?}");
+        assert_eq!(cache.stats().outages, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_and_namespaces_end_on_a_redis_without_room() {
+    let Some(redis) = support_servers::Redis::start() else {
+        return;
+    };
+    let address = redis.port().to_string();
+    let limit = async |cache: &Cache| {
+        let limit = ["-p", &address, "CONFIG", "SET", "maxmemory", "1"];
+        assert!(support_servers::redis_cli(&limit).status.success());
+        let refused = cache.put("new", 1).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::TooLarge);
+    };
+    ends_without_room(Server::Redis(redis), limit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_and_namespaces_end_on_a_memcached_without_room() {
+    let options = Memcached::with().arguments(&["-M", "-m", "2"]);
+    let Some(memcached) = options.start() else {
+        return;
+    };
+    let fill = async |cache: &Cache| {
+        for len in [20_000, 5_000, 1_000, 400, 200, 100] {
+            let mut refused = None;
+            for number in 0..30_000 {
+                let (key, value) = (format!("{len}/{number}"), "x".repeat(len));
+                refused = cache.put(key, value).await.err();
+                if refused.is_some() {
+                    break;
+                }
+            }
+            let refused = refused.expect("two megabytes are full by now");
+            assert_eq!(refused.kind(), ErrorKind::TooLarge, "{refused}");
+        }
+    };
+    ends_without_room(Server::Memcached(memcached), fill).await;
 }
 
 support_servers::on_every_server! { an_invalidation_during_an_outage_is_replayed, super::replays }

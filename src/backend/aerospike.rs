@@ -3,6 +3,7 @@
 mod builder;
 mod connection;
 mod error;
+mod full;
 mod hosts;
 mod lease;
 mod many;
@@ -63,6 +64,11 @@ use connection::Connection;
 ///   never assumed but made anew: nothing old is taken for valid.
 /// * A namespace on a device may, after a cold restart, bring back entries that were deleted and whose own end has not
 ///   come; the Community Edition keeps no deletions. It does not bring back what was cleared.
+/// * A full namespace, which stops writes, is read and deleted from as ever. What cannot be put is
+///   [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), and what it would have replaced is removed. A `clear` removes the
+///   generation's record, so that nothing is found; verbs fail in that namespace until there is room for another one. A
+///   deletion leaves no trace then: a load of an absent key that was under way elsewhere, and ends when there is room
+///   again, may be kept.
 /// * A namespace that evicts takes the traces of deletions first. A load that was under way then may be kept.
 ///
 /// # When a node fails

@@ -50,7 +50,7 @@ impl Default for GuardRules {
 ///   (`enable_time`), as the clients of servers do anyway.
 /// * **A circuit breaker.** After some failures in a row, calls are refused without asking the server. One task asks for
 ///   a sign of life meanwhile, so no request pays for finding out.
-/// * **Invalidations are remembered** when they fail or are refused: `delete`, `delete_many`, `delete_if`, `delete_prefix`, `clear`, and
+/// * **Invalidations are remembered** when they fail, are refused, or the server has no room to note them: `delete`, `delete_many`, `delete_if`, `delete_prefix`, `clear`, and
 ///   puts of [`PutMode::Always`], whose callers say that what was there before is no longer true; the key is deleted
 ///   when the server is back. An invalidation that fails opens the breaker at once, and it closes when all of them have
 ///   been replayed, so nothing is read before.
@@ -153,7 +153,7 @@ impl Guarded {
         let answer = self.bounded(verb, times, call()).await;
         unfinished.what = None;
         match &answer {
-            Err(error) if error.is_outage() => self.invalidation_failed(what, error),
+            Err(error) if is_left_undone(verb, error) => self.invalidation_failed(what, error),
             answer => self.judge(answer),
         }
         answer
@@ -199,6 +199,17 @@ impl Guarded {
 /// How many time-outs a call for so many keys may take.
 fn times(keys: usize) -> usize {
     keys.div_ceil(KEYS_PER_TIMEOUT).max(1)
+}
+
+/// Whether an invalidation that ended in this error has yet to be done. A server that has no room for a put removes what
+/// was to be replaced; one that has no room to remove anything has not done it.
+fn is_left_undone(verb: Verb, error: &Error) -> bool {
+    let has_no_room = error.kind() == ErrorKind::TooLarge
+        && matches!(
+            verb,
+            Verb::Delete | Verb::DeleteMany | Verb::DeleteIf | Verb::Clear
+        );
+    has_no_room || error.is_outage()
 }
 
 /// An invalidation under way. Dropping it before its end leaves the outcome unknown.

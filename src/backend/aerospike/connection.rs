@@ -6,7 +6,8 @@ use std::{
 };
 
 use aerospike::{
-    Bin, Bins, Client, Record, Value, WritePolicy, operations::Operation, policy::AdminPolicy,
+    Bin, Bins, Client, ReadPolicy, Record, Value, WritePolicy, operations::Operation,
+    policy::AdminPolicy,
 };
 use tokio::{
     runtime::Handle,
@@ -246,6 +247,25 @@ impl Connection {
     ) -> aerospike::Result<bool> {
         let done = patiently(self.timeout, || self.client.touch(policy, key)).await;
         found(done).map(|done| done.is_some())
+    }
+
+    /// Removes a record, and says whether there was one that meets the condition of the policy.
+    pub(super) async fn delete(
+        &self,
+        policy: &WritePolicy,
+        key: &aerospike::Key,
+    ) -> aerospike::Result<bool> {
+        let done = patiently(self.timeout, || self.client.delete(policy, key)).await;
+        found(done).map(|done| done == Some(true))
+    }
+
+    /// Whether there is a record that meets the condition of the policy.
+    pub(super) async fn exists(
+        &self,
+        policy: &ReadPolicy,
+        key: &aerospike::Key,
+    ) -> aerospike::Result<bool> {
+        found(self.client.exists(policy, key).await).map(|there| there == Some(true))
     }
 
     /// Does several things to a record in one step, where the condition of the policy is met.

@@ -42,6 +42,11 @@ pub(super) fn is_too_large(error: &aerospike::Error) -> bool {
     error.server_result_code() == Some(ResultCode::RecordTooBig)
 }
 
+/// Whether the namespace has no room for any write. It still removes records.
+pub(super) fn is_full(error: &aerospike::Error) -> bool {
+    error.server_result_code() == Some(ResultCode::ServerMemError)
+}
+
 impl Connection {
     /// What larder says of a failure.
     pub(super) fn explain(&self, operation: &'static str, failure: impl Into<Failure>) -> Error {
@@ -76,9 +81,13 @@ impl Connection {
                 "the server forbids it (error 22), as it does with every TTL where nothing removes what has expired: \
                  set nsup-period of the namespace {namespace:?} to more than 0 in the server's configuration"
             )),
-            ResultCode::ServerMemError => other(format!(
-                "the namespace {namespace:?} is full and stops writes (error 8): give it more room, or let it evict"
-            )),
+            // It answers, and everything else works: no reason to go on without it.
+            ResultCode::ServerMemError => (
+                ErrorKind::TooLarge,
+                format!(
+                    "the namespace {namespace:?} is full and stops writes (error 8): give it more room, or let it evict"
+                ),
+            ),
             ResultCode::Timeout => (
                 ErrorKind::Timeout,
                 "the server did not do it in time".to_owned(),

@@ -40,6 +40,24 @@ impl Connection {
             .await
     }
 
+    /// Looks at the records of `keys` as `look` says.
+    pub(super) async fn look_many(
+        &self,
+        operation: &'static str,
+        keys: &[&Key],
+        look: impl Fn(aerospike::Key) -> BatchOperation,
+    ) -> Result<Vec<Answer>> {
+        let all: Vec<_> = (0..keys.len()).collect();
+        let calls = all.chunks(ROWS).map(<[usize]>::to_vec).collect();
+        let look = |_, record, _| Some(look(record));
+        let answers = self.many(operation, &self.policies.read_many, keys, calls, look);
+        Ok(answers
+            .await?
+            .into_iter()
+            .map(|(answer, _)| answer)
+            .collect())
+    }
+
     /// Writes what `write` says, in an order in which equal keys follow each other. `None` is a refusal without asking.
     pub(super) async fn write_many(
         &self,

@@ -7,7 +7,7 @@ use aerospike::{Bin, GenerationPolicy, Record, RecordExistsAction, ResultCode, V
 use super::{
     super::generation::{Generation, Marker, Namespace},
     connection::Connection,
-    error::Failure,
+    error::{Failure, is_full},
     policies::Write,
     record::BIN,
 };
@@ -132,14 +132,20 @@ impl Connection {
         let cleared = async {
             let key = self.record(namespace.marker_key())?;
             let policy = self.policies.write(Write::ALWAYS);
-            self.write(&policy, &key, &marker(fresh)).await?;
+            match self.write(&policy, &key, &marker(fresh)).await {
+                // Without a marker everything is out of reach too, until there is room for one.
+                Err(error) if is_full(&error) => self.delete(&policy, &key).await?,
+                written => {
+                    written?;
+                    namespace.begin(fresh);
+                    true
+                }
+            };
             Ok::<_, Failure>(())
         };
         cleared
             .await
-            .map_err(|failure| self.explain("clear", failure))?;
-        namespace.begin(fresh);
-        Ok(())
+            .map_err(|failure| self.explain("clear", failure))
     }
 }
 

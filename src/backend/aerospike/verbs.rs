@@ -14,7 +14,7 @@ use super::{
     },
     Aerospike,
     connection::Connection,
-    error::{Failure, is_too_large},
+    error::{Failure, is_full, is_too_large},
     lease,
     many::Answer,
     markers::{ATTEMPTS, changed_at_every_attempt},
@@ -91,18 +91,25 @@ impl Backend for Aerospike {
                 return Ok(false);
             };
             let policy = link.policies.write(plan.write);
-            match link.write(&policy, &record, &plan.bin).await {
-                Ok(done) => Ok(done && plan.keeps),
+            let done = match link.write(&policy, &record, &plan.bin).await {
                 // The limit was lowered since it was read.
                 Err(error) if is_too_large(&error) => {
-                    if let Some(plan) = link.plan(entry, mode, generation, false) {
-                        let policy = link.policies.write(plan.write);
-                        link.write(&policy, &record, &plan.bin).await?;
-                    }
-                    Ok(false)
+                    let Some(plan) = link.plan(entry, mode, generation, false) else {
+                        return Ok(false);
+                    };
+                    let policy = link.policies.write(plan.write);
+                    link.write(&policy, &record, &plan.bin).await.map(|_| false)
                 }
-                Err(error) => Err(error.into()),
+                done => done.map(|done| done && plan.keeps),
+            };
+            if let Err(error) = &done
+                && is_full(error)
+                && mode == PutMode::Always
+            {
+                // What is there is not the truth any more.
+                link.remove(&record, None).await?;
             }
+            Ok(done?)
         })
         .await
     }
@@ -117,7 +124,14 @@ impl Backend for Aerospike {
             let put = vec![operations::put(&plan.bin)];
             Some(BatchOperation::write(&policies::row(plan.write), key, put))
         });
-        let answers = answers.await?.into_iter().zip(&entries);
+        let answers = answers.await;
+        if answers.as_ref().is_err_and(is_without_room) {
+            // What is there is not the truth any more.
+            let replaced = entries.iter().filter(|(.., mode)| *mode == PutMode::Always);
+            let replaced: Vec<_> = replaced.map(|(key, ..)| key).collect();
+            link.remove_many("put_many", &replaced).await?;
+        }
+        let answers = answers?.into_iter().zip(&entries);
         Ok(answers
             .map(|(answer, (_, entry, _))| answer.is_some() && link.fits(entry))
             .collect())
@@ -126,13 +140,7 @@ impl Backend for Aerospike {
     async fn contains(&self, key: &Key) -> Result<bool> {
         let link = &self.0;
         link.keyed("contains", key, |record, _| async move {
-            let policy = link.policies.read_if(record::is_live(Timestamp::now()));
-            match link.client.exists(&policy, &record).await {
-                Err(error) if error.server_result_code() == Some(ResultCode::FilteredOut) => {
-                    Ok(false)
-                }
-                there => Ok(there?),
-            }
+            Ok(link.is_there(&record).await?)
         })
         .await
     }
@@ -143,8 +151,10 @@ impl Backend for Aerospike {
             let (write, bin) = link.removal(RecordExistsAction::Update);
             let delete = [record::was_live(Timestamp::now()), operations::put(&bin)];
             let policy = link.policies.write(write);
-            let done = link.operate(&policy, &record, &delete).await?;
-            Ok(done.is_some_and(|done| record::said_live(&done)))
+            match link.operate(&policy, &record, &delete).await {
+                Err(error) if is_full(&error) => Ok(link.remove(&record, None).await?),
+                done => Ok(done?.is_some_and(|done| record::said_live(&done))),
+            }
         })
         .await
     }
@@ -158,7 +168,12 @@ impl Backend for Aerospike {
             let delete = vec![record::was_live(Timestamp::now()), operations::put(&bin)];
             Some(BatchOperation::write(&policies::row(write), key, delete))
         });
-        let answers = answers.await?.into_iter();
+        let answers = match answers.await {
+            Err(error) if is_without_room(&error) => {
+                return link.remove_many("delete_many", &keys).await;
+            }
+            answers => answers?.into_iter(),
+        };
         Ok(answers
             .map(|done| done.is_some_and(|done| record::said_live(&done)))
             .collect())
@@ -169,8 +184,13 @@ impl Backend for Aerospike {
         link.keyed("delete_if", key, |record, _| async move {
             let (mut write, bin) = link.removal(RecordExistsAction::ReplaceOnly);
             write.condition = Some(record::is_live_version(version, Timestamp::now()));
-            let policy = link.policies.write(write);
-            Ok(link.write(&policy, &record, &bin).await?)
+            let policy = link.policies.write(write.clone());
+            match link.write(&policy, &record, &bin).await {
+                Err(error) if is_full(&error) => {
+                    Ok(link.remove(&record, write.condition.clone()).await?)
+                }
+                done => Ok(done?),
+            }
         })
         .await
     }
@@ -207,6 +227,11 @@ impl Backend for Aerospike {
     fn usage(&self) -> Option<Usage> {
         None
     }
+}
+
+/// Whether the server has no room for what was written.
+fn is_without_room(error: &Error) -> bool {
+    error.kind() == ErrorKind::TooLarge
 }
 
 fn found(answer: Answer) -> Option<Result<Found>> {

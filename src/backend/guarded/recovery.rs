@@ -10,6 +10,7 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinHandle, time::timeout};
 use super::{
     Guarded, WHOLE_TIMEOUTS,
     breaker::{Closed, Core, Verb},
+    is_left_undone,
     journal::{Batch, Invalidation},
     times,
 };
@@ -155,22 +156,25 @@ impl Guarded {
         }
     }
 
-    /// Does what the batch says. Only an outage is an error: what the backend refuses for another reason, it would
-    /// refuse for ever.
+    /// Does what the batch says. Only an outage and a lack of room are errors: what the backend refuses for another reason,
+    /// it would refuse for ever.
     async fn replay(&self, batch: &Batch) -> Result<()> {
         match batch {
             Batch::Namespace(namespace) => {
                 let clear = self.inner.clear(namespace);
-                unless_refused(self.bounded(Verb::Clear, 1, clear).await)
+                unless_refused(Verb::Clear, self.bounded(Verb::Clear, 1, clear).await)
             }
             Batch::Version(key, version) => {
                 let delete = self.inner.delete_if(key, *version);
-                unless_refused(self.bounded(Verb::DeleteIf, 1, delete).await)
+                unless_refused(
+                    Verb::DeleteIf,
+                    self.bounded(Verb::DeleteIf, 1, delete).await,
+                )
             }
             Batch::Prefix(prefix) => {
                 let delete = self.inner.delete_prefix(prefix);
                 let deleted = self.bounded(Verb::DeletePrefix, WHOLE_TIMEOUTS, delete);
-                unless_refused(deleted.await)
+                unless_refused(Verb::DeletePrefix, deleted.await)
             }
             Batch::Keys(keys) => {
                 let delete = self.inner.delete_many(keys);
@@ -179,7 +183,9 @@ impl Guarded {
                     .await;
                 match deleted {
                     // One key that the backend does not take must not keep the others from being deleted.
-                    Err(error) if !error.is_outage() => self.replay_each(keys).await,
+                    Err(error) if !is_left_undone(Verb::DeleteMany, &error) => {
+                        self.replay_each(keys).await
+                    }
                     deleted => deleted.map(drop),
                 }
             }
@@ -189,7 +195,7 @@ impl Guarded {
     async fn replay_each(&self, keys: &[Key]) -> Result<()> {
         for key in keys {
             let delete = self.inner.delete(key);
-            unless_refused(self.bounded(Verb::Delete, 1, delete).await)?;
+            unless_refused(Verb::Delete, self.bounded(Verb::Delete, 1, delete).await)?;
         }
         Ok(())
     }
@@ -241,9 +247,9 @@ impl Drop for Guarded {
     }
 }
 
-fn unless_refused<T>(answer: Result<T>) -> Result<()> {
+fn unless_refused<T>(verb: Verb, answer: Result<T>) -> Result<()> {
     match answer {
-        Err(error) if error.is_outage() => Err(error),
+        Err(error) if is_left_undone(verb, &error) => Err(error),
         Err(error) => {
             tracing::warn!(%error, "the cache's backend refuses an invalidation that it missed");
             Ok(())
