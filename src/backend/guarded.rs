@@ -20,7 +20,7 @@ use crate::{Entry, Error, ErrorKind, Key, KeyRef, Result, Timestamp};
 
 pub use breaker::BreakerState;
 
-use breaker::{Breaker, Verb};
+use breaker::{Admitted, Breaker, Verb};
 use journal::Invalidation;
 
 /// How long a backend may take, and when it is left alone.
@@ -53,7 +53,8 @@ impl Default for GuardRules {
 /// * **Invalidations are remembered** when they fail, are refused, or the server has no room to note them: `delete`, `delete_many`, `delete_if`, `delete_prefix`, `clear`, and
 ///   puts of [`PutMode::Always`], whose callers say that what was there before is no longer true; the key is deleted
 ///   when the server is back. An invalidation that fails opens the breaker at once, and it closes when all of them have
-///   been replayed, so nothing is read before.
+///   been replayed, so nothing is read before. While that goes on, new ones are done at once and not remembered any more,
+///   so that a busy cache comes to an end of it.
 ///
 /// Other writes are not remembered. A conditional put leaves the old value too when its condition does not hold, so
 /// its callers cope with that; `touch` says nothing about the value; and to delete a counter because of one failed
@@ -124,7 +125,7 @@ impl Guarded {
     where
         F: Future<Output = Result<T>>,
     {
-        self.admit(verb, None)?;
+        self.admit(verb)?;
         let answer = self.bounded(verb, times, call()).await;
         self.judge(&answer);
         answer
@@ -140,11 +141,19 @@ impl Guarded {
     where
         F: Future<Output = Result<T>>,
     {
-        self.admit(verb, Some(what))?;
+        let admitted = self.admit_invalidation(verb, what)?;
         let mut unfinished = Unfinished {
             guard: self,
             what: Some(what),
         };
+        if let Admitted::InvalidationOnly(refusal) = admitted {
+            let replayed = self.replay(&what.into()).await;
+            unfinished.what = None;
+            if let Err(error) = replayed {
+                self.invalidation_failed(what, &error);
+            }
+            return Err(refusal);
+        }
         let times = match what {
             Invalidation::Keys(keys) => times(keys.len()),
             Invalidation::Prefix(_) => WHOLE_TIMEOUTS,

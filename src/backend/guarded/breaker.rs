@@ -61,6 +61,11 @@ impl Verb {
     pub(super) fn name(self) -> &'static str {
         VERBS[self as usize]
     }
+
+    /// Whether it is an invalidation that puts something in the place of what it ends.
+    fn writes(self) -> bool {
+        matches!(self, Self::Put | Self::PutMany)
+    }
 }
 
 #[derive(Default)]
@@ -90,6 +95,16 @@ struct Outage {
     refusals: [Error; VERBS.len()],
     refused: u64,
     replayed: usize,
+    /// Whether invalidations are done at once already, though nothing may be read yet.
+    catching_up: bool,
+}
+
+/// Whether an invalidation goes to the backend.
+pub(super) enum Admitted {
+    /// As it is.
+    Whole,
+    /// What it invalidates alone, and its caller is told this.
+    InvalidationOnly(Error),
 }
 
 /// An outage that is over.
@@ -134,6 +149,7 @@ impl Breaker {
             refusals: refusals(backend, cause),
             refused: 0,
             replayed: 0,
+            catching_up: false,
         });
         self.open.store(true, Ordering::Release);
         true
@@ -201,6 +217,34 @@ impl Core {
         Some(outage.refusals[verb as usize].clone())
     }
 
+    /// What becomes of an invalidation; the error of one that is refused, which leaves it behind.
+    pub(super) fn admit_invalidation(
+        &mut self,
+        verb: Verb,
+        what: Invalidation<'_>,
+        can_clear: bool,
+    ) -> Result<Admitted, Error> {
+        match &mut self.outage {
+            Some(outage) if outage.catching_up && !verb.writes() => Ok(Admitted::Whole),
+            Some(outage) if outage.catching_up => {
+                outage.refused += 1;
+                let refusal = outage.refusals[verb as usize].clone();
+                Ok(Admitted::InvalidationOnly(refusal))
+            }
+            _ => match self.refuse(verb, Some(what), can_clear) {
+                Some(error) => Err(error),
+                None => Ok(Admitted::Whole),
+            },
+        }
+    }
+
+    /// From now on invalidations are done at once.
+    pub(super) fn catch_up(&mut self) {
+        if let Some(outage) = &mut self.outage {
+            outage.catching_up = true;
+        }
+    }
+
     /// Takes a batch that was replayed out of the journal.
     pub(super) fn replayed(&mut self, batch: &Batch) {
         self.journal.done();
@@ -213,6 +257,7 @@ impl Core {
     pub(super) fn still_out(&mut self, backend: &'static str, cause: &Error) {
         if let Some(outage) = &mut self.outage {
             outage.refusals = refusals(backend, cause);
+            outage.catching_up = false;
         }
     }
 

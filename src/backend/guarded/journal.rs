@@ -32,6 +32,17 @@ pub(super) enum Batch {
     Prefix(Key),
 }
 
+impl From<Invalidation<'_>> for Batch {
+    fn from(what: Invalidation<'_>) -> Self {
+        match what {
+            Invalidation::Keys(keys) => Self::Keys(keys.into()),
+            Invalidation::Version(key, version) => Self::Version(key.clone(), version),
+            Invalidation::Namespace(namespace) => Self::Namespace(namespace.into()),
+            Invalidation::Prefix(key) => Self::Prefix(key.clone()),
+        }
+    }
+}
+
 impl Batch {
     pub(super) fn len(&self) -> usize {
         match self {

@@ -9,12 +9,16 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinHandle, time::timeout};
 
 use super::{
     Guarded, WHOLE_TIMEOUTS,
-    breaker::{Closed, Core, Verb},
+    breaker::{Admitted, Closed, Core, Verb},
     is_left_undone,
     journal::{Batch, Invalidation},
     times,
 };
 use crate::{Error, ErrorKind, Key, Result};
+
+/// After so many batches, what is invalidated meanwhile is not noted but done at once. Where that happens more often than
+/// a batch can be replayed, there would be another one without end, and nothing would ever be read again.
+const NOTED_BATCHES: usize = 2;
 
 /// How long ending waits, for the last replay and for the backend each.
 const END_WAIT: Duration = Duration::from_secs(5);
@@ -25,17 +29,33 @@ impl Guarded {
         self.open(&cause, None, Duration::ZERO);
     }
 
-    /// Lets a call pass, or refuses it and remembers its invalidation.
+    /// Lets a call that invalidates nothing pass, or refuses it.
     #[inline]
-    pub(super) fn admit(&self, verb: Verb, what: Option<Invalidation<'_>>) -> Result<()> {
+    pub(super) fn admit(&self, verb: Verb) -> Result<()> {
         if self.breaker.is_open() {
-            return self.refuse(verb, what);
+            return self.decide(|core, can_clear| match core.refuse(verb, None, can_clear) {
+                Some(error) => Err(error),
+                None => Ok(()),
+            });
         }
         Ok(())
     }
 
+    /// Lets an invalidation pass, or refuses it and remembers it.
+    #[inline]
+    pub(super) fn admit_invalidation(
+        &self,
+        verb: Verb,
+        what: Invalidation<'_>,
+    ) -> Result<Admitted> {
+        if self.breaker.is_open() {
+            return self.decide(|core, can_clear| core.admit_invalidation(verb, what, can_clear));
+        }
+        Ok(Admitted::Whole)
+    }
+
     #[cold]
-    fn refuse(&self, verb: Verb, what: Option<Invalidation<'_>>) -> Result<()> {
+    fn decide<T>(&self, decide: impl FnOnce(&mut Core, bool) -> Result<T>) -> Result<T> {
         let can_clear = self.inner.capabilities().clear;
         let mut core = self.breaker.lock();
         if self.breaker.is_abandoned(&core) {
@@ -45,12 +65,12 @@ impl Guarded {
             );
             self.breaker.open(&mut core, self.name, &cause);
         }
-        let Some(error) = core.refuse(verb, what, can_clear) else {
-            return Ok(());
-        };
-        // The task ends with the runtime that it was started in.
-        self.start_task(&mut core, self.rules.delay);
-        Err(error)
+        let decided = decide(&mut core, can_clear);
+        if decided.is_err() {
+            // The task ends with the runtime that it was started in.
+            self.start_task(&mut core, self.rules.delay);
+        }
+        decided
     }
 
     /// Remembers an invalidation that failed, and lets nothing through before it was replayed.
@@ -127,7 +147,10 @@ impl Guarded {
                 return false;
             }
         }
-        loop {
+        for number in 0.. {
+            if number == NOTED_BATCHES {
+                self.breaker.lock().catch_up();
+            }
             let batch = match self.breaker.next_or_close() {
                 Ok(batch) => batch,
                 Err(closed) => {
@@ -136,12 +159,14 @@ impl Guarded {
                 }
             };
             if let Err(error) = self.replay(&batch).await {
+                tracing::debug!(%error, "the cache's backend does not take what it missed yet");
                 self.open(&error, None, self.rules.delay);
                 self.breaker.lock().still_out(self.name, &error);
                 return false;
             }
             self.breaker.lock().replayed(&batch);
         }
+        false
     }
 
     fn tell(&self, closed: Option<Closed>) {
@@ -158,7 +183,7 @@ impl Guarded {
 
     /// Does what the batch says. Only an outage and a lack of room are errors: what the backend refuses for another reason,
     /// it would refuse for ever.
-    async fn replay(&self, batch: &Batch) -> Result<()> {
+    pub(super) async fn replay(&self, batch: &Batch) -> Result<()> {
         match batch {
             Batch::Namespace(namespace) => {
                 let clear = self.inner.clear(namespace);

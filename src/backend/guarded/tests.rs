@@ -1,6 +1,6 @@
 //! What a guarded backend does as a backend, and what only the cache and the layer ask of it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -14,6 +14,8 @@ struct Client {
     hangs: AtomicBool,
     closed: AtomicBool,
     calls: AtomicUsize,
+    /// How many milliseconds every call takes.
+    takes: AtomicU64,
 }
 
 impl Client {
@@ -35,6 +37,10 @@ impl Client {
         }
         if self.hangs.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
+        }
+        let takes = self.takes.load(Ordering::Relaxed);
+        if takes > 0 {
+            tokio::time::sleep(Duration::from_millis(takes)).await;
         }
         Ok(())
     }
@@ -274,6 +280,83 @@ async fn a_prefix_that_was_not_deleted_is_replayed() {
     assert!(guarded.get(&key("a/1")).await.unwrap().is_none());
     assert!(guarded.get(&key("b/1")).await.unwrap().is_some());
     assert_eq!(guarded.reading().pending, 0);
+}
+
+/// Each replay takes longer than it is from one invalidation to the next, of all kinds.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_invalidated_all_the_time_comes_back() {
+    let (client, guarded) = guarded();
+    for name in ["deleted", "put", "gone"] {
+        put(&guarded, name).await;
+    }
+    client.takes.store(20, Ordering::Relaxed);
+    client.hang(true);
+    assert!(guarded.delete(&key("gone")).await.is_err());
+    let invalidate = |number: usize| {
+        let guarded = guarded.clone();
+        async move {
+            let name = ["deleted", "put"][number % 2];
+            for _ in 0..1_000 {
+                let _ = match name {
+                    "deleted" => guarded.delete(&key(name)).await.map(drop),
+                    _ => {
+                        let name = key(name);
+                        let put = guarded.put(&name, entry("new"), PutMode::Always);
+                        put.await.map(drop)
+                    }
+                };
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    let busy: Vec<_> = (0..8)
+        .map(|number| tokio::spawn(invalidate(number)))
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(guarded.reading().breaker, BreakerState::Open);
+    client.hang(false);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(guarded.reading().breaker, BreakerState::Closed);
+    assert!(busy.iter().all(|task| !task.is_finished()));
+    assert!(guarded.get(&key("gone")).await.unwrap().is_none());
+    let new = guarded.get(&key("put")).await.unwrap();
+    assert!(new.is_none_or(|entry| entry.payload() == "new"));
+    assert_eq!(guarded.reading().outages, 1);
+}
+
+/// It fails once more when new invalidations are done at once already.
+#[tokio::test(start_paused = true)]
+async fn what_fails_while_a_backend_catches_up_is_remembered() {
+    let (client, guarded) = guarded();
+    for name in ["a", "b"] {
+        put(&guarded, name).await;
+    }
+    client.hang(true);
+    assert!(guarded.delete(&key("gone")).await.is_err());
+    client.takes.store(100, Ordering::Relaxed);
+    client.hang(false);
+    // The ping, and two batches.
+    for name in ["one", "two"] {
+        tokio::time::sleep(Duration::from_millis(110)).await;
+        assert!(guarded.delete(&key(name)).await.is_err());
+    }
+    tokio::time::sleep(Duration::from_millis(110)).await;
+    client.hang(true);
+    let (a, b) = (key("a"), key("b"));
+    let (deleted, put) = tokio::join!(
+        guarded.delete(&a),
+        guarded.put(&b, entry("new"), PutMode::Always)
+    );
+    assert_eq!(deleted.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(put.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(guarded.reading().pending, 2);
+    client.takes.store(0, Ordering::Relaxed);
+    client.hang(false);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(guarded.reading().pending, 0);
+    for key in [a, b] {
+        assert!(guarded.get(&key).await.unwrap().is_none());
+    }
 }
 
 #[test]
