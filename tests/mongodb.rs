@@ -5,7 +5,10 @@
 
 mod support_servers;
 
-use std::time::{Duration, Instant};
+use std::{
+    ptr,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use larder::{
@@ -17,7 +20,8 @@ use mongodb::{
     Client, Collection,
     bson::{Binary, Bson, DateTime, Document, doc, spec::BinarySubtype},
 };
-use support_servers::{MongoDb as Server, matrix};
+use support_servers::{Link, MongoDb as Server, Node, Proxy, matrix};
+use tokio::time::timeout;
 
 /// A database of the server, and a client of it that knows nothing of larder.
 struct Stage<'a> {
@@ -166,11 +170,22 @@ async fn the_suite_passes_with_users_and_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_suite_passes_on_a_replica_set() {
+async fn the_suite_passes_on_a_replica_set_of_one() {
     let Some(server) = Server::with().replica_set(1).start().await else {
         return;
     };
-    suite("replica set", &[], || MongoDb::builder(server.url())).await;
+    suite("replica set of one", &[], || MongoDb::builder(server.url())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_suite_passes_on_a_replica_set_of_three() {
+    let Some(server) = Server::with().replica_set(3).start().await else {
+        return;
+    };
+    suite("replica set of three", &[], || {
+        MongoDb::builder(server.url())
+    })
+    .await;
 }
 
 // Connecting
@@ -498,6 +513,7 @@ behaviours! {
     remove_expired_counts_what_it_removes
     remove_expired_leaves_what_is_not_larders
     more_callers_than_connections_wait_in_a_queue
+    callers_who_gave_up_keep_nobody_waiting
     a_closed_backend_has_no_connections
     a_client_of_ones_own_is_left_open
 }
@@ -909,6 +925,28 @@ async fn more_callers_than_connections_wait_in_a_queue(stage: Stage<'_>) {
     assert!(join_all(calls).await.into_iter().all(|there| there));
 }
 
+/// While the server hangs, many ask for a connection and give up.
+async fn callers_who_gave_up_keep_nobody_waiting(stage: Stage<'_>) {
+    let proxy = Proxy::to(stage.server.node().address()).await;
+    let url = format!("mongodb://{}/?directConnection=true", proxy.address());
+    let builder = MongoDb::builder(url).database(&stage.database);
+    let builder = builder.connect_timeout(Duration::from_secs(10));
+    let backend = builder.pool_size(4).connect().await.unwrap();
+    put(&backend, "name", MINUTES).await;
+    let name = key("name");
+    let ask = || timeout(Duration::from_millis(500), backend.get(&name));
+
+    proxy.set(Link::Stall).await;
+    let answers = join_all((0..200).map(|_| ask())).await;
+    assert!(answers.iter().all(Result::is_err));
+    proxy.set(Link::Pass).await;
+    let begun = Instant::now();
+    while !matches!(ask().await, Ok(Ok(Some(_)))) {
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+    }
+}
+
 async fn a_closed_backend_has_no_connections(stage: Stage<'_>) {
     let admin = stage.raw.database("admin");
     let connections = async || {
@@ -949,11 +987,7 @@ async fn a_client_of_ones_own_is_left_open(stage: Stage<'_>) {
 /// The server does the first write and says that too few have it: whoever tries again would count twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_increment_in_doubt_is_an_error_and_is_never_counted_twice() {
-    let server = Server::with()
-        .replica_set(1)
-        .argument("--setParameter")
-        .argument("enableTestCommands=1");
-    let Some(server) = server.start().await else {
+    let Some(server) = Server::with().replica_set(1).test_commands().start().await else {
         return;
     };
     let stage = Stage::new(&server, "doubt").await;
@@ -1054,4 +1088,172 @@ async fn every_write_is_acknowledged_by_a_majority_unless_the_url_says_otherwise
         assert!(count >= 1, "no write was seen");
         seen.drop().await.unwrap();
     }
+}
+
+// A fail-over
+
+/// The nodes that are not the primary.
+fn others<'a>(server: &'a Server, primary: &Node) -> Vec<&'a Node> {
+    let nodes = server.nodes().iter();
+    nodes.filter(|node| !ptr::eq(*node, primary)).collect()
+}
+
+/// Asks until there is an answer, as the circuit breaker of a cache does.
+async fn in_the_end<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -> F) -> T {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < end, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_before_a_fail_over_is_in_force_after_it() {
+    let Some(server) = Server::with().replica_set(3).test_commands().start().await else {
+        return;
+    };
+    let stage = Stage::new(&server, "over").await;
+    let backend = stage.connect().await;
+    let names: Vec<_> = (0..60).map(|name| name.to_string()).collect();
+    for name in &names {
+        put(&backend, name, MINUTES).await;
+    }
+    let cleared = Key::new("other", None, "cleared");
+    let kept = backend.put(&cleared, entry("old", MINUTES), PutMode::Always);
+    assert!(kept.await.unwrap());
+    let counter = key("counter");
+    assert_eq!(backend.increment(&counter, 7, MINUTES).await.unwrap(), 7);
+    let leased = key("leased");
+    let lease = backend.get_leased(&leased).await.unwrap().lease;
+
+    // One of the two others has nothing of this when the primary goes.
+    let primary = server.primary().await;
+    let late = others(&server, primary)[0];
+    late.replicate(false).await;
+    for name in &names[..20] {
+        assert!(backend.delete(&key(name)).await.unwrap());
+    }
+    let replaced = names[20..40].iter();
+    let replaced = replaced.map(|name| (key(name), entry("new", MINUTES), PutMode::Always));
+    assert!(
+        backend
+            .put_many(replaced.collect())
+            .await
+            .unwrap()
+            .iter()
+            .all(|kept| *kept)
+    );
+    assert_eq!(backend.increment(&counter, 1, MINUTES).await.unwrap(), 8);
+    assert!(!backend.delete(&leased).await.unwrap());
+    backend.clear("other").await.unwrap();
+    primary.kill();
+    late.replicate(true).await;
+
+    let keys: Vec<_> = names.iter().map(|name| key(name)).collect();
+    let read = in_the_end(|| backend.get_many(&keys)).await;
+    for (number, read) in read.iter().enumerate() {
+        let payload = read.as_ref().map(Entry::payload);
+        let expected: Option<bytes::Bytes> = match number {
+            ..20 => None,
+            20..40 => Some("new".into()),
+            _ => Some("value".into()),
+        };
+        assert_eq!(payload, expected.as_ref(), "{number}");
+    }
+    assert_eq!(
+        in_the_end(|| backend.increment(&counter, 1, MINUTES)).await,
+        9
+    );
+    assert!(!in_the_end(|| backend.contains(&cleared)).await);
+    let mode = PutMode::IfUnchanged(lease);
+    assert!(!in_the_end(|| backend.put(&leased, entry("loaded", MINUTES), mode)).await);
+    // To a process that knows of nothing, too.
+    let another = in_the_end(|| stage.builder().connect()).await;
+    assert!(!another.contains(&cleared).await.unwrap());
+    assert!(!another.contains(&keys[0]).await.unwrap());
+}
+
+/// Where both others take nothing, the primary alone has what is written: it goes with it, unless it counts as done by the URL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_primary_has_alone_is_not_acknowledged() {
+    let Some(server) = Server::with().replica_set(3).test_commands().start().await else {
+        return;
+    };
+    for (options, is_acknowledged) in [("", false), ("&w=1", true)] {
+        let stage = Stage::new(&server, "alone").await;
+        let builder = MongoDb::builder(server.url() + options).database(&stage.database);
+        let builder = builder.connect_timeout(Duration::from_secs(10));
+        let backend = builder.connect().await.unwrap();
+        // It is the others' as well, whatever the URL says.
+        let everywhere = stage.connect().await;
+        for name in ["deleted", "replaced"] {
+            put(&everywhere, name, MINUTES).await;
+        }
+        let cleared = Key::new("other", None, "cleared");
+        let kept = everywhere.put(&cleared, entry("old", MINUTES), PutMode::Always);
+        assert!(kept.await.unwrap());
+
+        let primary = server.primary().await;
+        let others = others(&server, primary);
+        join_all(others.iter().map(|node| node.replicate(false))).await;
+        let limit = Duration::from_millis(300);
+        let (deleted, name) = (key("deleted"), key("replaced"));
+        let replace = backend.put(&name, entry("alone", MINUTES), PutMode::Always);
+        let done = tokio::join!(
+            timeout(limit, backend.delete(&deleted)),
+            timeout(limit, replace),
+            timeout(limit, backend.clear("other")),
+        );
+        let done = [
+            matches!(done.0, Ok(Ok(true))),
+            matches!(done.1, Ok(Ok(true))),
+            matches!(done.2, Ok(Ok(()))),
+        ];
+        assert_eq!(done, [is_acknowledged; 3], "{options}");
+        assert!(!backend.contains(&deleted).await.unwrap());
+        primary.kill();
+        join_all(others.iter().map(|node| node.replicate(true))).await;
+
+        // By nobody's leave but that of the URL, what counted as done is undone.
+        assert!(in_the_end(|| backend.contains(&deleted)).await);
+        let read = in_the_end(|| backend.get(&name)).await.unwrap();
+        assert_eq!(read.payload(), "value");
+        // The old primary takes back what it had alone.
+        primary.start_again();
+        put_in_the_end(&everywhere, "replaced", "newer").await;
+        let read = in_the_end(|| backend.get(&name)).await.unwrap();
+        assert_eq!(read.payload(), "newer");
+        backend.close().await.unwrap();
+    }
+}
+
+async fn put_in_the_end(backend: &MongoDb, name: &str, payload: &'static str) {
+    let name = key(name);
+    let put = || backend.put(&name, entry(payload, MINUTES), PutMode::Always);
+    assert!(in_the_end(put).await);
+}
+
+/// What could not be acknowledged is made up for when there is a primary again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_makes_up_after_a_fail_over_for_what_was_not_acknowledged() {
+    let Some(server) = Server::with().replica_set(3).test_commands().start().await else {
+        return;
+    };
+    let stage = Stage::new(&server, "made_up").await;
+    let cache = Cache::new(stage.connect().await);
+    cache.put("deleted", 1).await.unwrap();
+    cache.put("stays", 2).await.unwrap();
+    let primary = server.primary().await;
+    let others = others(&server, primary);
+    join_all(others.iter().map(|node| node.replicate(false))).await;
+    let doubt = error(cache.delete("deleted").await);
+    assert_eq!(doubt.kind(), ErrorKind::Timeout, "{doubt:?}");
+    primary.kill();
+    join_all(others.iter().map(|node| node.replicate(true))).await;
+
+    assert_eq!(in_the_end(|| cache.get("stays")).await, Some(2));
+    assert_eq!(cache.get::<i32>("deleted").await.unwrap(), None);
 }

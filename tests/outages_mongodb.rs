@@ -10,19 +10,21 @@
 mod support_outages;
 mod support_servers;
 
-use std::time::Duration;
+use std::{ptr, time::Duration};
 
 use larder::{Cache, MongoDb as Backend, Settings};
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use support_outages::{FAULT, Load, Report, outage, survived, was_open};
-use support_servers::{Link, MongoDb, Proxy};
+use support_servers::{Link, MongoDb, Node, Proxy};
 
 /// A primary that is gone is missed by the test's replica set after two seconds, and replaced after that.
-const FAIL_OVER: Duration = Duration::from_secs(6);
+const FAIL_OVER: Duration = Duration::from_secs(15);
+
+/// After two seconds a primary that nobody answers steps down.
+const ALONE: Duration = Duration::from_secs(4);
 
 async fn cache(url: &str) -> Cache {
-    let builder = Backend::builder(url).connect_timeout(Duration::from_secs(10));
-    Cache::new(builder.connect().await.unwrap())
+    Cache::new(Backend::builder(url).connect().await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,31 +99,75 @@ async fn refusing_at_start_up() {
     was_open(&report);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_password_is_changed() {
-    let Some(mongodb) = MongoDb::with().secure().start().await else {
-        return;
-    };
+/// A server with users and TLS, one of its users who may write, and a cache for that user.
+async fn secure() -> Option<(MongoDb, Cache)> {
+    let mongodb = MongoDb::with().secure().start().await?;
     mongodb.user("larder", "right", "readWrite", "larder").await;
     let builder = Backend::builder(mongodb.url_of("larder", "right"));
     let builder = builder.ca_file(mongodb.certificates().ca());
-    let backend = builder
-        .connect_timeout(Duration::from_secs(10))
-        .connect()
-        .await;
-    let raw = mongodb.raw().await.database("admin");
-    let change = async |password: &str| {
-        let user = doc! { "updateUser": "larder", "pwd": password };
-        raw.run_command(user).await.unwrap();
+    let backend = builder.connect().await.unwrap();
+    Some((mongodb, Cache::new(backend)))
+}
+
+async fn change_user(mongodb: &MongoDb, change: Document) {
+    let mut user = doc! { "updateUser": "larder" };
+    user.extend(change);
+    let admin = mongodb.raw().await.database("admin");
+    admin.run_command(user).await.unwrap();
+}
+
+/// Connections that there are stay what they are, so the server closes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_password_is_changed() {
+    let Some((mongodb, cache)) = secure().await else {
+        return;
     };
     let report = outage(
-        "MongoDB another password, then the right one",
-        Cache::new(backend.unwrap()),
-        async || change("wrong").await,
-        async || change("right").await,
+        "MongoDB another password and new connections, then the right one",
+        cache,
+        async || {
+            change_user(&mongodb, doc! { "pwd": "wrong" }).await;
+            mongodb.node().start_again();
+        },
+        async || change_user(&mongodb, doc! { "pwd": "right" }).await,
     );
-    // Connections that there are stay what they are, so there need not be an outage.
-    survived(&report.await);
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+/// What may still be read may not be invalidated any more, which is the worse half of an outage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_user_may_only_read() {
+    let Some((mongodb, cache)) = secure().await else {
+        return;
+    };
+    let role = |role: &str| doc! { "roles": [{ "role": role, "db": "larder" }] };
+    let report = outage(
+        "MongoDB the user may only read, then write again",
+        cache,
+        async || change_user(&mongodb, role("read")).await,
+        async || change_user(&mongodb, role("readWrite")).await,
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_certificate_is_one_of_another_name() {
+    let Some((mongodb, cache)) = secure().await else {
+        return;
+    };
+    let report = outage(
+        "MongoDB a certificate of another name, then its own",
+        cache,
+        async || mongodb.show_another(true),
+        async || mongodb.show_another(false),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
 }
 
 /// Through a proxy that does `link` to what goes through it, for a while.
@@ -192,23 +238,43 @@ async fn slower_than_the_time_out() {
     }
 }
 
-/// What happens to the primary of three, while the others go on.
-async fn of_three(
-    fault: &str,
-    breaks: fn(&support_servers::Node),
-    mends: fn(&support_servers::Node),
-) {
+/// Who of a replica set of three something happens to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Struck {
+    /// The others choose another one.
+    Primary,
+    /// The primary is left alone, and steps down.
+    BothOthers,
+}
+
+async fn of_three(fault: &str, struck: Struck, breaks: fn(&Node), mends: fn(&Node)) {
     let Some(mongodb) = MongoDb::with().replica_set(3).start().await else {
         return;
     };
     let load = Load::start(cache(&mongodb.url()).await).await;
+    let begun = load.recovery(Duration::from_secs(10)).await;
+    assert!(begun.is_some(), "nothing was cached before {fault}");
     load.run(Duration::from_secs(1)).await;
-    assert!(load.hits() > 0, "nothing was cached before {fault}");
     let primary = mongodb.primary().await;
-    breaks(primary);
-    let recovered = load.recovery(Duration::from_secs(30)).await;
-    load.run(FAIL_OVER).await;
-    mends(primary);
+    let nodes = mongodb.nodes().iter();
+    let struck: Vec<_> = match struck {
+        Struck::Primary => vec![primary],
+        Struck::BothOthers => nodes.filter(|node| !ptr::eq(*node, primary)).collect(),
+    };
+    struck.iter().for_each(|node| breaks(node));
+    let recovered = match struck.len() {
+        1 => load.recovery(FAIL_OVER).await,
+        _ => {
+            load.run(ALONE).await;
+            struck.iter().for_each(|node| mends(node));
+            load.recovery(FAIL_OVER).await
+        }
+    };
+    load.run(Duration::from_secs(1)).await;
+    if struck.len() == 1 {
+        mends(primary);
+    }
+    // Who was away takes back what nobody else has, and catches up.
     load.run(Duration::from_secs(3)).await;
     let report = load
         .end(&format!("MongoDB, three nodes: {fault}"), recovered)
@@ -218,21 +284,45 @@ async fn of_three(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_primary_is_killed() {
+async fn the_primary_of_three_is_killed() {
     of_three(
-        "the primary killed, then started again",
-        |node| node.kill(),
-        |node| node.start_again(),
+        "the primary killed, started again after the fail-over",
+        Struck::Primary,
+        Node::kill,
+        Node::start_again,
     )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_primary_is_stopped() {
+async fn the_primary_of_three_is_stopped() {
     of_three(
-        "the primary stopped, then continued",
-        |node| node.stop(),
-        |node| node.cont(),
+        "the primary stopped (SIGSTOP), continued after the fail-over",
+        Struck::Primary,
+        Node::stop,
+        Node::cont,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_three_are_killed_and_there_is_no_primary() {
+    of_three(
+        "both others killed, started again",
+        Struck::BothOthers,
+        Node::kill,
+        Node::start_again,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_three_are_stopped_and_there_is_no_primary() {
+    of_three(
+        "both others stopped (SIGSTOP), continued",
+        Struck::BothOthers,
+        Node::stop,
+        Node::cont,
     )
     .await;
 }

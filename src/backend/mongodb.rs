@@ -3,6 +3,7 @@
 mod builder;
 mod commands;
 mod errors;
+mod gate;
 mod ids;
 mod lease;
 mod link;
@@ -25,7 +26,8 @@ const NAME: &str = "mongodb";
 /// Entries in a MongoDB collection, under the feature `mongodb` (`CACHE_TYPE=mongodb`).
 ///
 /// Made by [`builder`](Self::builder), or from `CACHE_MONGODB_*` by [`Cache::from_env`](crate::Cache::from_env). It is
-/// tested on MongoDB 6.0, alone and as a replica set of one; a fail-over has not been measured. Cloning shares the connections.
+/// tested on MongoDB 6.0: alone, and as replica sets of one and of three, whose primary is killed and stopped under load.
+/// Cloning shares the connections.
 ///
 /// # What it can do
 ///
@@ -66,8 +68,14 @@ const NAME: &str = "mongodb";
 /// * Reads go to the primary alone, for a secondary shows for a while what was deleted; a URL with another
 ///   `readPreference` is refused.
 /// * Writes are acknowledged by a majority of the replica set, on disk, before they count as done (`w=majority`): a fail-over
-///   brings nothing back that was invalidated. A URL may say otherwise (`w=1`), for speed; then a fail-over may bring
-///   back what was deleted in the moment before it.
+///   brings nothing back that was invalidated. What was not acknowledged in time is an error, and the cache invalidates it
+///   once more when there is a primary again, before anything is read. That costs a round trip between the servers and a
+///   write to their disks: 3 ms for each write, and not 0.4 ms, with three nodes on one machine. A URL may say otherwise
+///   (`w=1`), for speed; then a fail-over brings back what was deleted in the moment before it.
+/// * Reads take what the primary has, acknowledged by the others or not (`readConcernLevel=local`). What a primary had alone
+///   is gone with it, and never returned after the fail-over.
+/// * Until a replica set has chosen a new primary, which takes the servers some ten seconds by default
+///   (`electionTimeoutMillis`), verbs fail at once or within a time-out; then they go to the new one by themselves.
 /// * No write is sent twice, whatever `retryWrites` in the URL says, so an `increment` never counts twice. One whose answer
 ///   does not come is an error, and may have been done. Reads are sent again once where the connection breaks
 ///   (`retryReads`).
@@ -75,7 +83,8 @@ const NAME: &str = "mongodb";
 ///   it held. `readConcernLevel=linearizable` in the URL rules that out for single reads, at the price of a round trip
 ///   between the servers for each.
 /// * A verb whose future is dropped while the server has it, as by a time-out, costs its connection, because an answer will
-///   come on it that nobody waits for. The next one is made in the background.
+///   come on it that nobody waits for. The next one is made in the background, and verbs that find no connection free
+///   meanwhile wait for it, or for [`connect_timeout`](MongoDbBuilder::connect_timeout).
 /// * Where no server can be asked, a verb fails after a quarter of a second (`serverSelectionTimeoutMS` in the URL), and the
 ///   circuit breaker of the cache keeps the next ones from asking.
 ///

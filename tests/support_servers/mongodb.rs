@@ -54,6 +54,12 @@ impl Options {
         self
     }
 
+    /// One whose nodes can be told to take nothing from the others, and to refuse commands.
+    pub(crate) fn test_commands(self) -> Self {
+        self.argument("--setParameter")
+            .argument("enableTestCommands=1")
+    }
+
     /// One more argument of `mongod`.
     pub(crate) fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
@@ -87,7 +93,7 @@ pub(crate) struct MongoDb {
     options: Options,
     nodes: Vec<Node>,
     certificates: Option<Certificates>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// One server.
@@ -119,10 +125,8 @@ impl MongoDb {
         let mut arguments = options.arguments.clone();
         let certificates = options.secure.then(|| Certificates::write(folder.path()));
         if let Some(certificates) = &certificates {
-            let both = [certificates.server_certificate(), certificates.server_key()];
-            let both = both.map(|file| fs::read_to_string(file).unwrap()).concat();
             let pair = folder.path().join("server.pem");
-            fs::write(&pair, both).unwrap();
+            write_pair(certificates, &pair);
             for argument in [
                 "--auth",
                 "--setParameter",
@@ -155,7 +159,7 @@ impl MongoDb {
             nodes: nodes.collect(),
             certificates,
             options,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -253,9 +257,17 @@ impl MongoDb {
         let certificates = self.certificates();
         let both = [certificates.client_certificate(), certificates.client_key()];
         let both = both.map(|file| fs::read_to_string(file).unwrap()).concat();
-        let pair = self._folder.path().join("client.pem");
+        let pair = self.folder.path().join("client.pem");
         fs::write(&pair, both).unwrap();
         pair
+    }
+
+    /// Has the only server show the certificate of another host, or its own again. It starts again for that.
+    pub(crate) fn show_another(&self, another: bool) {
+        let certificates = self.certificates();
+        certificates.show_another(another);
+        write_pair(certificates, &self.folder.path().join("server.pem"));
+        self.node().start_again();
     }
 
     /// The only server, or the first.
@@ -299,6 +311,15 @@ impl Node {
             .await;
         let is_primary = |hello: Document| hello.get_bool("isWritablePrimary");
         hello.is_ok_and(|hello| is_primary(hello) == Ok(true))
+    }
+
+    /// Has it take nothing from the others any more, or again, though it is there for them. It needs `enableTestCommands`.
+    pub(crate) async fn replicate(&self, on: bool) {
+        let url = format!("mongodb://{}/?directConnection=true", self.address());
+        let client = Client::with_uri_str(url).await.unwrap();
+        let mode = if on { "off" } else { "alwaysOn" };
+        let point = doc! { "configureFailPoint": "stopReplProducer", "mode": mode };
+        client.database("admin").run_command(point).await.unwrap();
     }
 
     pub(crate) fn runs(&self) -> bool {
@@ -396,6 +417,13 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The server's certificate and its key in one file, as it wants them.
+fn write_pair(certificates: &Certificates, pair: &Path) {
+    let both = [certificates.server_certificate(), certificates.server_key()];
+    let both = both.map(|file| fs::read_to_string(file).unwrap()).concat();
+    fs::write(pair, both).unwrap();
 }
 
 fn credentials((name, password): (&str, &str)) -> String {

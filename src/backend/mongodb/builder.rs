@@ -35,9 +35,6 @@ const IDLE: Duration = Duration::from_secs(50);
 /// How long the server waits for the nodes of its replica set, in milliseconds. Nobody waits for the server that long.
 const REPLICATION: i64 = 5_000;
 
-/// So many connections are made at the same time: the client's own default of two is slow after an outage.
-const CONNECTING: u32 = 8;
-
 /// The most connections to one server where nobody says.
 const POOL: u32 = 32;
 
@@ -80,7 +77,8 @@ impl MongoDbBuilder {
     /// this builder, its connections are its own business: [`Backend::close`](crate::Backend::close) does not close it.
     ///
     /// Its own `server_selection_timeout` is half a minute where nobody said otherwise; who asks while the server is
-    /// gone waits as long as the cache lets it.
+    /// gone waits as long as the cache lets it. No more of its connections are used at a time than
+    /// [`pool_size`](Self::pool_size) says.
     pub fn client(mut self, client: Client) -> Self {
         self.client = Some(client);
         self
@@ -331,7 +329,7 @@ pub(super) struct Options {
     database: Option<String>,
     pub(super) collection: String,
     pool_size: Option<u32>,
-    connect_timeout: Duration,
+    pub(super) connect_timeout: Duration,
     read_concern: Option<ReadConcern>,
     write_concern: RawDocumentBuf,
 }
@@ -341,6 +339,12 @@ impl Options {
     pub(super) fn needs_names(&self) -> bool {
         let url = self.url.as_ref();
         url.is_some_and(|url| matches!(url.host_info, HostInfo::DnsRecord(_)))
+    }
+
+    /// The most connections to one server.
+    pub(super) fn connections(&self) -> u32 {
+        let of_url = self.url.as_ref().and_then(|url| url.max_pool_size);
+        self.pool_size.or(of_url).unwrap_or(POOL)
     }
 
     /// The options of the client, which what the URL says is left in.
@@ -353,10 +357,12 @@ impl Options {
         options.server_selection_timeout.get_or_insert(SELECTION);
         options.connect_timeout.get_or_insert(self.connect_timeout);
         options.max_idle_time.get_or_insert(IDLE);
-        options.max_connecting.get_or_insert(CONNECTING);
 
-        let most = self.pool_size.or(options.max_pool_size).unwrap_or(POOL);
+        let most = self.connections();
         options.max_pool_size = Some(most);
+        // Who may have a connection waits for its making and for nobody else's: the client's own default of two at a time
+        // is slow after an outage.
+        options.max_connecting.get_or_insert(most);
         options.min_pool_size.get_or_insert(WRITER.min(most));
         if self.username.is_some() || self.password.is_some() {
             let source = options.default_database.clone();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mongodb::{
-    Client, Collection, IndexModel,
+    Client, Collection, Database, IndexModel,
     bson::{Bson, Document, RawDocument, RawDocumentBuf, doc, rawdoc},
     options::IndexOptions,
 };
@@ -22,6 +22,7 @@ use super::{
     builder::Options,
     commands::{self, Done},
     errors::Failure,
+    gate::Gate,
     stored::Stored,
 };
 use crate::{Error, ErrorKind, Result};
@@ -44,6 +45,7 @@ pub(super) struct Link {
     opened: OnceCell<Opened>,
     prepared: OnceCell<()>,
     closed: AtomicBool,
+    gate: Gate,
     pub(super) versions: Versions,
     pub(super) namespaces: Namespaces,
     /// Held while a namespace is cleared, so that this process sees its own clearings in their order.
@@ -58,6 +60,12 @@ struct Opened {
     collection: Collection<RawDocumentBuf>,
 }
 
+impl Opened {
+    fn database(&self) -> Database {
+        self.client.database(&self.collection.namespace().db)
+    }
+}
+
 /// A document that was found under an `_id`.
 #[derive(Clone)]
 pub(super) struct Found {
@@ -70,6 +78,7 @@ pub(super) struct Found {
 impl Link {
     pub(super) fn new(options: Options) -> Self {
         Self {
+            gate: Gate::new(options.connections(), options.connect_timeout),
             options,
             opened: OnceCell::new(),
             prepared: OnceCell::new(),
@@ -172,66 +181,24 @@ impl Link {
 
     /// Makes the index by which the server removes what has ended, or sees that it is there.
     pub(super) async fn prepare(&self) -> Result<(), Failure> {
-        let collection = &self.opened().await?.collection;
-        let name = collection.name();
-        let database = self.database().await?;
-        let mut there = database
-            .list_collections()
-            .filter(doc! { "name": name })
-            .await?;
-        while there.advance().await? {
-            let of_it = Document::try_from(there.current()).map_err(|_| commands::unreadable())?;
-            if let Some(trouble) = unfit(&of_it) {
-                let message = format!("CACHE_MONGODB_COLLECTION is {name:?}, {trouble}");
-                return Err(Error::new(ErrorKind::Settings, message).into());
-            }
-        }
-        let removes_at_once = IndexOptions::builder()
-            .name(INDEX.1.to_owned())
-            .expire_after(Duration::ZERO)
-            .build();
-        let index = IndexModel::builder()
-            .keys(doc! { INDEX.0: 1 })
-            .options(removes_at_once)
-            .build();
-        // It does nothing where exactly this index is.
-        let made = collection.create_index(index).await.map_err(Failure::from);
-        match made {
-            Err(failure)
-                if failure
-                    .code()
-                    .is_some_and(|code| OTHER_INDEX.contains(&code)) =>
-            {
-                let message = format!(
-                    "the collection {name:?} has another index on the field \"{}\", or one called {:?}; drop it, and \
-                     larder makes the one that removes what has ended ({{\"{0}\": 1}}, expireAfterSeconds: 0)",
-                    INDEX.0, INDEX.1
-                );
-                Err(Error::new(ErrorKind::Settings, message).into())
-            }
-            made => made.map(drop),
-        }
-    }
-
-    async fn database(&self) -> Result<mongodb::Database, Failure> {
         let opened = self.opened().await?;
-        let name = &opened.collection.namespace().db;
-        Ok(opened.client.database(name))
+        self.gate.pass(&opened.client, prepare(opened)).await
     }
 
     pub(super) async fn ping(&self) -> Result<()> {
         self.open("ping")?;
         let ping = async {
-            let database = self.database().await?;
-            database.run_command(doc! { "ping": 1 }).await?;
+            self.run(rawdoc! { "ping": 1 }).await?;
             Ok::<_, Failure>(())
         };
         ping.await.map_err(|failure| self.explain("ping", failure))
     }
 
     async fn run(&self, command: RawDocumentBuf) -> Result<Document, Failure> {
-        let database = self.database().await?;
-        Ok(database.run_raw_command(command).await?)
+        let opened = self.opened().await?;
+        let database = opened.database();
+        let run = database.run_raw_command(command).into_future();
+        Ok(self.gate.pass(&opened.client, run).await?)
     }
 
     /// Does what statements say, and tells what became of each.
@@ -291,22 +258,26 @@ impl Link {
     ) -> Result<HashMap<Box<[u8]>, Found>, Failure> {
         let ids: Result<Vec<_>, _> = ids.into_iter().map(Document::try_from).collect();
         let filter = commands::any_of(ids.map_err(|_| commands::unreadable())?);
-        let mut find = self.opened().await?.collection.find(filter);
+        let opened = self.opened().await?;
+        let mut find = opened.collection.find(filter);
         if !whole {
             find = find.projection(doc! { "e": 0, "key": 0 });
         }
-        let mut cursor = find.await?;
-        let mut found = HashMap::new();
-        while cursor.advance().await? {
-            let document = cursor.current();
-            let Ok(id) = document.get_document("_id") else {
-                continue;
-            };
-            let letters = document.get_str("m").ok().map(ToOwned::to_owned);
-            let stored = Stored::read(document.to_raw_document_buf());
-            found.insert(id.as_bytes().into(), Found { letters, stored });
-        }
-        Ok(found)
+        let read = async {
+            let mut cursor = find.await?;
+            let mut found = HashMap::new();
+            while cursor.advance().await? {
+                let document = cursor.current();
+                let Ok(id) = document.get_document("_id") else {
+                    continue;
+                };
+                let letters = document.get_str("m").ok().map(ToOwned::to_owned);
+                let stored = Stored::read(document.to_raw_document_buf());
+                found.insert(id.as_bytes().into(), Found { letters, stored });
+            }
+            Ok(found)
+        };
+        self.gate.pass(&opened.client, read).await
     }
 
     /// The ids of at most `limit` documents that the filter fits, in the order of the index that `sort` names; with the
@@ -318,14 +289,60 @@ impl Link {
         limit: usize,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let find = self.opened().await?.collection.find(filter);
+        let opened = self.opened().await?;
+        let find = opened.collection.find(filter);
         let find = find.sort(doc! { sort: 1 }).limit(limit);
-        let mut cursor = find.projection(doc! { "_id": 1, "key": 1, "m": 1 }).await?;
-        let mut ids = Vec::new();
-        while cursor.advance().await? {
-            ids.push(cursor.current().to_raw_document_buf());
+        let read = async {
+            let mut cursor = find.projection(doc! { "_id": 1, "key": 1, "m": 1 }).await?;
+            let mut ids = Vec::new();
+            while cursor.advance().await? {
+                ids.push(cursor.current().to_raw_document_buf());
+            }
+            Ok(ids)
+        };
+        self.gate.pass(&opened.client, read).await
+    }
+}
+
+async fn prepare(opened: &Opened) -> Result<(), Failure> {
+    let collection = &opened.collection;
+    let name = collection.name();
+    let database = opened.database();
+    let mut there = database
+        .list_collections()
+        .filter(doc! { "name": name })
+        .await?;
+    while there.advance().await? {
+        let of_it = Document::try_from(there.current()).map_err(|_| commands::unreadable())?;
+        if let Some(trouble) = unfit(&of_it) {
+            let message = format!("CACHE_MONGODB_COLLECTION is {name:?}, {trouble}");
+            return Err(Error::new(ErrorKind::Settings, message).into());
         }
-        Ok(ids)
+    }
+    let removes_at_once = IndexOptions::builder()
+        .name(INDEX.1.to_owned())
+        .expire_after(Duration::ZERO)
+        .build();
+    let index = IndexModel::builder()
+        .keys(doc! { INDEX.0: 1 })
+        .options(removes_at_once)
+        .build();
+    // It does nothing where exactly this index is.
+    let made = collection.create_index(index).await.map_err(Failure::from);
+    match made {
+        Err(failure)
+            if failure
+                .code()
+                .is_some_and(|code| OTHER_INDEX.contains(&code)) =>
+        {
+            let message = format!(
+                "the collection {name:?} has another index on the field \"{}\", or one called {:?}; drop it, and \
+                 larder makes the one that removes what has ended ({{\"{0}\": 1}}, expireAfterSeconds: 0)",
+                INDEX.0, INDEX.1
+            );
+            Err(Error::new(ErrorKind::Settings, message).into())
+        }
+        made => made.map(drop),
     }
 }
 
