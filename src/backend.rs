@@ -1,6 +1,6 @@
 //! Backends: where entries are kept. One trait, bytes in and bytes out.
 
-#[cfg(any(feature = "aerospike", feature = "mongodb"))]
+#[cfg(any(feature = "aerospike", feature = "dynamodb", feature = "mongodb"))]
 mod absence;
 #[cfg(feature = "aerospike")]
 mod aerospike;

@@ -38,12 +38,7 @@ const LENT: [(&str, &str); 7] = [
 ];
 
 /// Where waiting until a deadline takes tokio's clock.
-const DEADLINES: [&str; 4] = [
-    "http/work.rs",
-    "http/patience.rs",
-    "backend/absence.rs",
-    "backend/dynamodb/lease.rs",
-];
+const DEADLINES: [&str; 3] = ["http/work.rs", "http/patience.rs", "backend/absence.rs"];
 
 /// The rules of HTTP: functions of headers and `now`.
 const PURE: [&str; 16] = [

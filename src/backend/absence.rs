@@ -4,28 +4,40 @@ use std::{sync::LazyLock, time::Duration};
 
 use tokio::time::Instant;
 
-/// How long what was deleted leaves a trace on the server, and the least that the server keeps an entry for: who began to
-/// load within that time finds out that somebody has put or deleted the key meanwhile.
+/// How long what was deleted leaves a trace on most servers, and the least that they keep an entry for: who began to load
+/// within that time finds out that somebody has put or deleted the key meanwhile.
+#[cfg(any(feature = "aerospike", feature = "mongodb"))]
 pub(super) const TRACE: Duration = Duration::from_secs(60);
 
+/// The steps that go with it.
+#[cfg(any(feature = "aerospike", feature = "mongodb"))]
+pub(super) const STEPS: Steps = Steps::within(TRACE, Duration::from_secs(25));
+
 /// The time of a lease is counted in steps so long that two leases which follow each other are equal.
-const STEP: Duration = Duration::from_secs(25);
+#[derive(Clone, Copy)]
+pub(super) struct Steps(Duration);
 
-/// From so many steps on a lease is too old: it was given at most twice a step ago before that, so no trace of a deletion
-/// since then is gone.
+/// From so many steps on a lease is too old: it was given at most twice a step ago before that.
 const TOO_OLD: u64 = 2;
-const _: () = assert!(STEP.as_secs() * TOO_OLD < TRACE.as_secs());
 
-/// The time for a lease that is given now.
-pub(super) fn now() -> u64 {
-    // The monotonic clock: what the wall clock does changes no lease.
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_secs() / STEP.as_secs()
-}
+impl Steps {
+    /// Steps after which, while a lease is good, no trace of a deletion since then is gone.
+    pub(super) const fn within(trace: Duration, step: Duration) -> Self {
+        assert!(step.as_secs() * TOO_OLD < trace.as_secs());
+        Self(step)
+    }
 
-/// Whether a lease of this time is still good.
-pub(super) fn is_recent(given: u64) -> bool {
-    now().saturating_sub(given) < TOO_OLD
+    /// The time for a lease that is given now.
+    pub(super) fn now(self) -> u64 {
+        // The monotonic clock: what the wall clock does changes no lease.
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed().as_secs() / self.0.as_secs()
+    }
+
+    /// Whether a lease of this time is still good.
+    pub(super) fn is_recent(self, given: u64) -> bool {
+        self.now().saturating_sub(given) < TOO_OLD
+    }
 }
 
 #[cfg(test)]
@@ -34,10 +46,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_ends_before_the_trace_of_a_deletion() {
-        let given = now();
-        tokio::time::advance(STEP).await;
-        assert!(is_recent(given));
-        tokio::time::advance(STEP).await;
-        assert!(!is_recent(given));
+        let step = Duration::from_secs(25);
+        let steps = Steps::within(3 * step, step);
+        let given = steps.now();
+        tokio::time::advance(step).await;
+        assert!(steps.is_recent(given));
+        tokio::time::advance(step).await;
+        assert!(!steps.is_recent(given));
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn give(generation: Generation, found: Option<&Found>) -> Lease {
     let (version, invalidation) = match found {
         Some(Found::Counter(value)) => (value.cast_unsigned(), COUNTER),
         Some(blob) => (blob.version().unwrap_or_default(), ENTRY),
-        None => (0, absence::now() << KIND_BITS | ABSENT),
+        None => (0, absence::STEPS.now() << KIND_BITS | ABSENT),
     };
     Lease {
         generation: generation.as_u64(),
@@ -49,7 +49,7 @@ pub(super) fn condition(
             RecordExistsAction::ReplaceOnly,
             Some(is_count(lease.version.cast_signed())),
         )),
-        ABSENT if absence::is_recent(given) => Some((RecordExistsAction::CreateOnly, None)),
+        ABSENT if absence::STEPS.is_recent(given) => Some((RecordExistsAction::CreateOnly, None)),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@
 //! before it began: every condition takes it for absent without knowing of deletions, and its version is one that
 //! nobody holds.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use bytes::Bytes;
@@ -232,9 +232,14 @@ pub(super) fn is_live_version(version: u64, now: Timestamp) -> Condition {
     )
 }
 
-/// A counter of this value.
-pub(super) fn is_count(value: i64) -> Condition {
-    when("n = :count", vec![(":count", number(value))])
+/// A counter of this value whose version is one of these.
+pub(super) fn is_count(value: i64, versions: RangeInclusive<u64>) -> Condition {
+    let values = vec![
+        (":count", number(value)),
+        (":first", number(versions.start())),
+        (":last", number(versions.end())),
+    ];
+    when("n = :count AND v BETWEEN :first AND :last", values)
 }
 
 /// No marker, or one that is none.

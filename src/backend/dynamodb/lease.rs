@@ -1,34 +1,35 @@
 //! What is noted of a key when a load begins.
 
-use std::{sync::LazyLock, time::Duration};
-
-use tokio::time::Instant;
+use std::time::Duration;
 
 use super::item::{self, Condition, Found, TRACE};
-use crate::{Lease, backend::generation::Generation};
+use crate::{
+    Lease,
+    backend::{absence::Steps, generation::Generation},
+};
 
 /// Kinds of what is under the key, in the lowest bits of a lease's last number.
 const ENTRY: u64 = 1;
 const COUNTER: u64 = 2;
 const ABSENT: u64 = 3;
 const KIND_BITS: u32 = 2;
+const KINDS: u64 = (1 << KIND_BITS) - 1;
 
-/// The time of a lease on an absent key is counted in steps so long that two leases which follow each other are equal.
+/// The time of a lease on an absent key is counted in these. When it is too old the trace of a deletion since then is
+/// still there, and would be if clocks differed by three quarters of an hour.
+const STEPS: Steps = Steps::within(Duration::from_secs(TRACE.as_secs() / 4), STEP);
 const STEP: Duration = Duration::from_secs(5 * 60);
-
-/// From so many steps on a lease on an absent key is too old. It was given at most twice a step ago before that, when
-/// the trace of a deletion since then is still there, and would be if clocks differed by three quarters of an hour.
-const TOO_OLD: u64 = 2;
-const _: () = assert!(4 * STEP.as_secs() * TOO_OLD < TRACE.as_secs());
 
 /// A lease on what was found.
 pub(super) fn give(generation: Generation, found: Option<&Found>) -> Lease {
     let (version, invalidation) = match found {
-        Some(counter) if counter.is_counter() => {
-            (counter.count().unwrap_or_default().cast_unsigned(), COUNTER)
-        }
+        Some(counter) if counter.is_counter() => (
+            counter.count().unwrap_or_default().cast_unsigned(),
+            // A counter that was deleted and has come to the same count is another one.
+            counter.version().unwrap_or_default() & !KINDS | COUNTER,
+        ),
         Some(entry) => (entry.version().unwrap_or_default(), ENTRY),
-        None => (0, step() << KIND_BITS | ABSENT),
+        None => (0, STEPS.now() << KIND_BITS | ABSENT),
     };
     Lease {
         generation: generation.as_u64(),
@@ -42,22 +43,16 @@ pub(super) fn condition(lease: Lease, generation: Generation) -> Option<Conditio
     if lease.generation != generation.as_u64() {
         return None;
     }
-    let (given, kind) = (
-        lease.invalidation >> KIND_BITS,
-        lease.invalidation & ((1 << KIND_BITS) - 1),
-    );
+    let (kind, rest) = (lease.invalidation & KINDS, lease.invalidation & !KINDS);
     match kind {
         ENTRY => Some(item::is_version(lease.version)),
-        COUNTER => Some(item::is_count(lease.version.cast_signed())),
-        ABSENT if step().saturating_sub(given) < TOO_OLD => Some(item::is_missing()),
+        COUNTER => Some(item::is_count(
+            lease.version.cast_signed(),
+            rest..=rest | KINDS,
+        )),
+        ABSENT if STEPS.is_recent(rest >> KIND_BITS) => Some(item::is_missing()),
         _ => None,
     }
-}
-
-/// Steps of the monotonic clock: what the wall clock does changes no lease.
-fn step() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_secs() / STEP.as_secs()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ const ABSENT: u64 = 1;
 pub(super) fn give(generation: Generation, found: Option<&Stored>) -> Lease {
     let (version, invalidation) = match found {
         Some(stored) => (stored.version, 0),
-        None => (0, absence::now() << 1 | ABSENT),
+        None => (0, absence::STEPS.now() << 1 | ABSENT),
     };
     Lease {
         generation: generation.as_u64(),
@@ -30,7 +30,7 @@ pub(super) fn condition(lease: Lease, generation: Generation) -> Option<Conditio
     }
     match lease.invalidation {
         0 => Some(Condition::Version(lease.version)),
-        given if absence::is_recent(given >> 1) => Some(Condition::NoDocument),
+        given if absence::STEPS.is_recent(given >> 1) => Some(Condition::NoDocument),
         _ => None,
     }
 }
