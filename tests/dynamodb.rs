@@ -158,7 +158,36 @@ async fn what_cannot_be_right_is_said_before_anybody_is_asked() {
         ),
         (
             builder().endpoint("127.0.0.1:8000"),
-            "CACHE_DYNAMODB_ENDPOINT is no URL with http:// or https://",
+            "CACHE_DYNAMODB_ENDPOINT is no URL with http:// or https:// and a host",
+        ),
+        (
+            builder().endpoint("http://"),
+            "CACHE_DYNAMODB_ENDPOINT is no URL with http:// or https:// and a host",
+        ),
+        (
+            builder().endpoint("https://a host"),
+            "CACHE_DYNAMODB_ENDPOINT is no URL with http:// or https:// and a host",
+        ),
+        (
+            builder().endpoint("https://key:hidden@host"),
+            "CACHE_DYNAMODB_ENDPOINT names a user; see CACHE_DYNAMODB_ACCESS_KEY_ID and \
+             CACHE_DYNAMODB_SECRET_ACCESS_KEY",
+        ),
+        (
+            builder().region("eu central 1"),
+            "CACHE_DYNAMODB_REGION is no name of a region, such as eu-central-1",
+        ),
+        (
+            builder().region(""),
+            "CACHE_DYNAMODB_REGION is no name of a region, such as eu-central-1",
+        ),
+        (
+            builder().credentials("key", "hidden\n"),
+            "CACHE_DYNAMODB_SECRET_ACCESS_KEY is empty, or has a space or a line break in it, or what is not ASCII",
+        ),
+        (
+            builder().credentials("", "hidden"),
+            "CACHE_DYNAMODB_ACCESS_KEY_ID is empty, or has a space or a line break in it, or what is not ASCII",
         ),
         (
             builder().session_token("token"),
@@ -194,6 +223,7 @@ async fn what_cannot_be_right_is_said_before_anybody_is_asked() {
 #[test]
 fn a_secret_is_not_shown() {
     let builder = DynamoDb::builder("larder")
+        .endpoint("https://key:hidden@host")
         .credentials("key", "hidden")
         .session_token("hidden");
     assert!(!format!("{builder:?}").contains("hidden"));
@@ -477,6 +507,75 @@ async fn a_counter_is_a_bare_number_that_others_read_and_change() {
     stage.change(large).await;
     let read = error(backend.get(&key("counter")).await.map(drop));
     assert_eq!(read.kind(), ErrorKind::Decode);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_lease_on_a_counter_ends_though_it_counts_to_the_same_again() {
+    let Some(stage) = Stage::find() else { return };
+    let backend = stage.connect().await;
+    let name = key("counter");
+    let lease = || async {
+        let count = backend.increment(&name, 5, MINUTES).await.unwrap();
+        assert_eq!(count, 5);
+        backend.get_leased(&name).await.unwrap().lease
+    };
+    let load = |lease| backend.put(&name, entry("loaded", MINUTES), PutMode::IfUnchanged(lease));
+    let before = lease().await;
+    assert!(backend.delete(&name).await.unwrap());
+    let now = lease().await;
+    assert!(!load(before).await.unwrap());
+    assert!(load(now).await.unwrap());
+    assert!(!load(now).await.unwrap());
+    stage.end().await;
+}
+
+/// A counter that others wrote, or changed, has no version that larder knows, or the one it had.
+#[tokio::test]
+async fn a_lease_on_a_counter_ends_with_what_others_add_to_it() {
+    let Some(stage) = Stage::find() else { return };
+    let backend = stage.connect().await;
+    let name = key("counter");
+    backend.increment(&name, 5, MINUTES).await.unwrap();
+    let lease = backend.get_leased(&name).await.unwrap().lease;
+    let mut stored = stage.stored("counter").await.unwrap();
+    stored.insert("n".to_owned(), AttributeValue::N("6".to_owned()));
+    stage.change(stored).await;
+    let mode = PutMode::IfUnchanged(lease);
+    let late = backend.put(&name, entry("late", MINUTES), mode).await;
+    assert!(!late.unwrap());
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_writers_in_two_processes_count_exactly_and_one_is_first() {
+    let Some(stage) = Stage::find() else { return };
+    let builder = || stage.builder().timeout(Duration::from_secs(60));
+    let both = [
+        builder().connect().await.unwrap(),
+        builder().connect().await.unwrap(),
+    ];
+    let writers = (0..64_usize).map(|number| {
+        let backend = both[number % 2].clone();
+        tokio::spawn(async move {
+            let (counter, first) = (key("counter"), key("first"));
+            for _ in 0..5 {
+                backend.increment(&counter, 1, MINUTES).await.unwrap();
+            }
+            let name = entry(number.to_string(), MINUTES);
+            backend.put(&first, name, PutMode::IfAbsent).await.unwrap()
+        })
+    });
+    let first = join_all(writers).await;
+    assert_eq!(
+        first
+            .into_iter()
+            .filter(|first| *first.as_ref().unwrap())
+            .count(),
+        1
+    );
+    let count = both[0].get(&key("counter")).await.unwrap().unwrap();
+    assert_eq!(count.as_counter().unwrap(), 320);
     stage.end().await;
 }
 
@@ -793,15 +892,64 @@ async fn a_read_that_is_throttled_once_is_tried_again() {
     stage.end().await;
 }
 
+/// Whoever tried a write again whose answer was lost would count twice.
+#[tokio::test]
+async fn an_increment_in_doubt_is_an_error_and_is_never_counted_twice() {
+    let Some(stage) = Stage::find() else { return };
+    let front = Front::before(&stage.endpoint).await;
+    let backend = builder(&front.endpoint(), &stage.table);
+    let backend = backend.connect().await.unwrap();
+    let counter = key("counter");
+    let count = || backend.increment(&counter, 1, MINUTES);
+    assert_eq!(count().await.unwrap(), 1);
+    front.lose_answers_to_writes(true);
+    let doubt = error(count().await);
+    assert_eq!(doubt.kind(), ErrorKind::Unavailable, "{doubt:?}");
+    front.lose_answers_to_writes(false);
+    assert_eq!(count().await.unwrap(), 3);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn every_read_asks_for_what_is_newest() {
+    let Some(stage) = Stage::find() else { return };
+    let front = Front::before(&stage.endpoint).await;
+    let backend = builder(&front.endpoint(), &stage.table);
+    let backend = backend.connect().await.unwrap();
+    let names = [key("one"), key("two")];
+    let (begun, _) = front.reads();
+    for name in &names {
+        keep(&backend, name, entry("value", MINUTES)).await;
+        backend.get(name).await.unwrap();
+        backend.contains(name).await.unwrap();
+        backend.get_leased(name).await.unwrap();
+        backend.delete(name).await.unwrap();
+    }
+    backend.get_many(&names).await.unwrap();
+    backend.delete_many(&names).await.unwrap();
+    backend.increment(&names[0], 1, MINUTES).await.unwrap();
+    let (reads, newest) = front.reads();
+    assert!(reads - begun >= 12, "{reads} after {begun}");
+    assert_eq!(reads, newest);
+    stage.end().await;
+}
+
 #[tokio::test]
 async fn credentials_that_are_refused_are_named_and_not_shown() {
     let Some(stage) = Stage::find() else { return };
     let front = Front::before(&stage.endpoint).await;
     front.refuse_credentials(true);
     let builder = builder(&front.endpoint(), &stage.table);
-    let refused = error(builder.credentials("test", "hidden").connect().await);
+    let builder = builder.credentials("test", "hidden");
+    let refused = error(builder.session_token("hidden").connect().await);
     assert_eq!(refused.kind(), ErrorKind::Backend, "{refused:?}");
-    let message = format!("{refused:?}");
+    let mut message = format!("{refused:?}");
+    let mut source = std::error::Error::source(&refused);
+    while let Some(cause) = source {
+        message.push_str(&format!("{cause} {cause:?}"));
+        source = cause.source();
+    }
+    assert!(message.contains("UnrecognizedClientException"), "{message}");
     assert!(
         message.contains("CACHE_DYNAMODB_ACCESS_KEY_ID"),
         "{message}"

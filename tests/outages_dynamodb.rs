@@ -15,9 +15,9 @@ mod support_servers;
 use std::time::Duration;
 
 use larder::{BreakerState, Cache, DynamoDb, DynamoDbBuilder, Settings};
-use support_dynamodb::Front;
+use support_dynamodb::{Front, Tls};
 use support_outages::{FAULT, Load, Report, outage, was_open};
-use support_servers::{DynamoDb as Server, Link, Proxy, dynamodb_client};
+use support_servers::{Certificates, DynamoDb as Server, Link, Proxy, dynamodb_client};
 
 const TABLE: &str = "larder";
 
@@ -201,6 +201,68 @@ async fn refusing_the_credentials() {
         cache,
         async || front.refuse_credentials(true),
         async || front.refuse_credentials(false),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+/// What may still be read may not be invalidated any more, which is the worse half of an outage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_credentials_may_only_read() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let front = Front::before(&server.endpoint()).await;
+    let cache = cache(&front.endpoint()).await;
+    let report = outage(
+        "DynamoDB the credentials may only read, then write again",
+        cache,
+        async || front.deny_writes(true),
+        async || front.deny_writes(false),
+    );
+    let report = report.await;
+    survived(&report);
+    was_open(&report);
+}
+
+/// Of many keys half are left, as by a service that has much to do. All that is asked for is done in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_of_many_keys_is_left_undone() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let front = Front::before(&server.endpoint()).await;
+    let cache = cache(&front.endpoint()).await;
+    let report = outage(
+        "DynamoDB leaving half of many keys undone",
+        cache,
+        async || front.leave_half_undone(true),
+        async || front.leave_half_undone(false),
+    );
+    survived(&report.await);
+    assert!(front.left_undone() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_certificate_is_one_of_another_name() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::write(folder.path());
+    let tls = Tls::before(server.address(), &certificates).await;
+    let builder = builder(&format!("https://localhost:{}", tls.port));
+    let backend = builder.ca_file(certificates.ca()).connect().await;
+    let show = |another: bool| {
+        certificates.show_another(another);
+        tls.show(&certificates);
+    };
+    let report = outage(
+        "DynamoDB a certificate of another name, then its own",
+        cache_on(backend.unwrap()),
+        async || show(true),
+        async || show(false),
     );
     let report = report.await;
     survived(&report);

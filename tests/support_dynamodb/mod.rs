@@ -31,7 +31,7 @@ use hyper_util::{
 };
 use serde_json::{Map, Value, json};
 
-pub(crate) use tls::tls_before;
+pub(crate) use tls::{Tls, tls_before};
 
 type Http = Client<HttpConnector, Body>;
 
@@ -42,6 +42,10 @@ struct Orders {
     throttle: AtomicBool,
     throttles: AtomicUsize,
     refuse: AtomicBool,
+    deny: AtomicBool,
+    lose: AtomicBool,
+    reads: AtomicUsize,
+    consistent: AtomicUsize,
     undone: AtomicUsize,
     throttled: AtomicUsize,
 }
@@ -103,9 +107,25 @@ impl Front {
         self.orders.throttled.load(Ordering::SeqCst)
     }
 
-    /// It refuses every signature.
+    /// It refuses every signature, and repeats of the request what was signed, as the service does.
     pub(crate) fn refuse_credentials(&self, on: bool) {
         self.orders.refuse.store(on, Ordering::SeqCst);
+    }
+
+    /// It does what is written, and fails before it says so.
+    pub(crate) fn lose_answers_to_writes(&self, on: bool) {
+        self.orders.lose.store(on, Ordering::SeqCst);
+    }
+
+    /// How many requests read something, and how many of them wanted what is newest.
+    pub(crate) fn reads(&self) -> (usize, usize) {
+        let reads = self.orders.reads.load(Ordering::SeqCst);
+        (reads, self.orders.consistent.load(Ordering::SeqCst))
+    }
+
+    /// Its credentials may read and not write.
+    pub(crate) fn deny_writes(&self, on: bool) {
+        self.orders.deny.store(on, Ordering::SeqCst);
     }
 }
 
@@ -115,9 +135,9 @@ impl Drop for Front {
     }
 }
 
-fn refusal(code: &str) -> Response {
+fn refusal(code: &str, message: &str) -> Response {
     let body =
-        json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": code });
+        json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message });
     let headers = [("content-type", "application/x-amz-json-1.0")];
     (StatusCode::BAD_REQUEST, headers, body.to_string()).into_response()
 }
@@ -133,15 +153,23 @@ async fn answer(
         .is_ok();
     if once || orders.throttle.load(Ordering::SeqCst) {
         orders.throttled.fetch_add(1, Ordering::SeqCst);
-        return refusal("ProvisionedThroughputExceededException");
+        return refusal("ProvisionedThroughputExceededException", "throttled");
     }
     if orders.refuse.load(Ordering::SeqCst) {
-        return refusal("UnrecognizedClientException");
+        let message = format!("what was signed is {:?}", request.headers());
+        return refusal("UnrecognizedClientException", &message);
     }
     let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let target = parts.headers.get("x-amz-target").cloned().unwrap();
-    let left = match target.to_str().unwrap().rsplit('.').next() {
+    let verb = target.to_str().unwrap().rsplit('.').next();
+    let verb_reads = verb.is_some_and(|verb| verb.contains("GetItem"));
+    let is_write = verb.is_some_and(|verb| verb.contains("Write") || verb.contains("Item"))
+        && !verb.is_some_and(|verb| verb.contains("Get"));
+    if is_write && orders.deny.load(Ordering::SeqCst) {
+        return refusal("AccessDeniedException", "you may not write");
+    }
+    let left = match verb {
         Some("BatchGetItem") => "UnprocessedKeys",
         Some("BatchWriteItem") => "UnprocessedItems",
         _ => "",
@@ -152,6 +180,13 @@ async fn answer(
         _ => (body, Map::new()),
     };
     orders.undone.fetch_add(count(&undone), Ordering::SeqCst);
+    if verb_reads {
+        orders.reads.fetch_add(1, Ordering::SeqCst);
+        let text = String::from_utf8_lossy(&body);
+        if text.contains(r#""ConsistentRead":true"#) {
+            orders.consistent.fetch_add(1, Ordering::SeqCst);
+        }
+    }
     if all && !undone.is_empty() {
         let answer = json!({ "Responses": {}, left: undone });
         return answer.to_string().into_response();
@@ -165,6 +200,9 @@ async fn answer(
     let Ok(passed) = passed else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
+    if is_write && orders.lose.load(Ordering::SeqCst) {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
     if undone.is_empty() {
         return passed.map(Body::new).into_response();
     }

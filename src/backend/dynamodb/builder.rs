@@ -213,14 +213,28 @@ impl DynamoDbBuilder {
                 return Err(wrong(format!("{name} is no time at all")));
             }
         }
-        if let Some(endpoint) = &self.endpoint
-            && !["http://", "https://"]
-                .iter()
-                .any(|scheme| endpoint.starts_with(scheme))
-        {
+        if let Some(trouble) = self.endpoint.as_deref().and_then(wrong_endpoint) {
+            return Err(wrong(format!("CACHE_DYNAMODB_ENDPOINT {trouble}")));
+        }
+        if self.region.as_deref().is_some_and(is_no_region) {
             return Err(wrong(
-                "CACHE_DYNAMODB_ENDPOINT is no URL with http:// or https://",
+                "CACHE_DYNAMODB_REGION is no name of a region, such as eu-central-1",
             ));
+        }
+        // They become a part of a header.
+        for (name, value) in [
+            ("CACHE_DYNAMODB_ACCESS_KEY_ID", &self.access_key_id),
+            ("CACHE_DYNAMODB_SECRET_ACCESS_KEY", &self.secret_access_key),
+            ("CACHE_DYNAMODB_SESSION_TOKEN", &self.session_token),
+        ] {
+            let is_plain = |value: &String| {
+                !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
+            };
+            if !value.as_ref().is_none_or(is_plain) {
+                return Err(wrong(format!(
+                    "{name} is empty, or has a space or a line break in it, or what is not ASCII"
+                )));
+            }
         }
         if self.session_token.is_some() && self.access_key_id.is_none() {
             return Err(wrong(
@@ -259,12 +273,33 @@ impl fmt::Debug for DynamoDbBuilder {
             .field("table", &self.table)
             .field("client", &self.client.is_some())
             .field("region", &self.region)
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &self.endpoint.is_some())
             .field("credentials", &self.access_key_id.is_some())
             .field("ca_file", &self.ca_file)
             .field("create", &self.create)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
+    }
+}
+
+/// A region becomes a part of a host's name.
+fn is_no_region(name: &str) -> bool {
+    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !(1..=63).contains(&name.len()) || !name.bytes().all(of_a_name)
+}
+
+/// What is wrong with the URL of the service, if anything is.
+fn wrong_endpoint(endpoint: &str) -> Option<&'static str> {
+    const NO_URL: Option<&str> = Some("is no URL with http:// or https:// and a host");
+    let Ok(url) = endpoint.parse::<http::Uri>() else {
+        return NO_URL;
+    };
+    match (url.scheme_str(), url.authority()) {
+        (Some("http" | "https"), Some(place)) if place.as_str().contains('@') => Some(
+            "names a user; see CACHE_DYNAMODB_ACCESS_KEY_ID and CACHE_DYNAMODB_SECRET_ACCESS_KEY",
+        ),
+        (Some("http" | "https"), Some(place)) if !place.host().is_empty() => None,
+        _ => NO_URL,
     }
 }
 

@@ -1,8 +1,11 @@
 //! From the SDK's errors to larder's.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, fmt};
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
+    operation::RequestId,
+};
 
 use super::connection::Connection;
 use crate::{Error, ErrorKind};
@@ -30,7 +33,7 @@ impl From<Error> for Failure {
 
 impl<E> From<SdkError<E>> for Failure
 where
-    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    E: ProvideErrorMetadata + RequestId + StdError + Send + Sync + 'static,
 {
     fn from(error: SdkError<E>) -> Self {
         let (kind, message) = match &error {
@@ -50,13 +53,16 @@ where
             SdkError::ServiceError(answer) => {
                 let status = answer.raw().status().as_u16();
                 let told = answer.err();
-                match of_service(told.code().unwrap_or_default(), told.message(), status) {
-                    Told::Refused => return Self::Refused,
-                    Told::Conflict => return Self::Conflict(conflict(error)),
-                    Told::TooLarge => return Self::TooLarge(too_large(error)),
-                    Told::NoTable => return Self::NoTable(no_table(error)),
-                    Told::Other(kind, message) => (kind, message),
-                }
+                let cause = Cause::of(told, status);
+                return match of_service(told.code().unwrap_or_default(), told.message(), status) {
+                    Told::Refused => Self::Refused,
+                    Told::Conflict => Self::Conflict(conflict(cause)),
+                    Told::TooLarge => Self::TooLarge(too_large(cause)),
+                    Told::NoTable => Self::NoTable(no_table(cause)),
+                    Told::Other(kind, message) => {
+                        Self::Other(Error::new(kind, message).caused_by(cause))
+                    }
+                };
             }
             SdkError::ResponseError(_) => (
                 ErrorKind::Unavailable,
@@ -67,6 +73,49 @@ where
         Self::Other(Error::new(kind, message).caused_by(error))
     }
 }
+
+/// What the service said, as far as it is nobody's secret: what it says of a signature repeats the request with the token
+/// of its session, and what it says of a wrong value repeats that.
+#[derive(Debug)]
+struct Cause {
+    status: u16,
+    code: Option<String>,
+    message: Option<String>,
+    request: Option<String>,
+}
+
+impl Cause {
+    fn of(told: &(impl ProvideErrorMetadata + RequestId), status: u16) -> Self {
+        let of_rights = told.code() == Some("AccessDeniedException");
+        let text = |text: &str| text.to_owned();
+        Self {
+            status,
+            code: told.code().map(text),
+            message: told.message().filter(|_| of_rights).map(text),
+            request: told.request_id().map(text),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}",
+            self.status,
+            self.code.as_deref().unwrap_or("without a code")
+        )?;
+        if let Some(message) = &self.message {
+            write!(f, ": {message}")?;
+        }
+        match &self.request {
+            Some(request) => write!(f, " (request {request})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for Cause {}
 
 /// What an answer of the service says.
 enum Told {
@@ -82,16 +131,21 @@ fn of_service(code: &str, message: Option<&str>, status: u16) -> Told {
     match code {
         "ConditionalCheckFailedException" => Told::Refused,
         "TransactionConflictException" | "TransactionInProgressException" => Told::Conflict,
-        "TransactionCanceledException" if is_of_conflict(message) => Told::Conflict,
+        "TransactionCanceledException" if has_reason(message, "TransactionConflict") => {
+            Told::Conflict
+        }
         "ResourceNotFoundException" => Told::NoTable,
         "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
         | "ThrottlingException"
         | "Throttling"
-        | "LimitExceededException" => Told::Other(
-            ErrorKind::Unavailable,
-            "the service throttles: the table, or one key of it, is asked for more than it gives",
-        ),
+        | "LimitExceededException" => throttled(),
+        "TransactionCanceledException"
+            if has_reason(message, "ThrottlingError")
+                || has_reason(message, "ProvisionedThroughputExceeded") =>
+        {
+            throttled()
+        }
         "ValidationException" if is_of_size(message) => Told::TooLarge,
         "AccessDeniedException" => other(
             "these credentials may not do it: the policy has to allow dynamodb:GetItem, BatchGetItem, PutItem, \
@@ -119,8 +173,15 @@ fn is_of_size(message: Option<&str>) -> bool {
 }
 
 /// A transaction is cancelled for the sum of its reasons, and conditions are none of those here.
-fn is_of_conflict(message: Option<&str>) -> bool {
-    message.is_some_and(|message| message.contains("TransactionConflict"))
+fn has_reason(message: Option<&str>, reason: &str) -> bool {
+    message.is_some_and(|message| message.contains(reason))
+}
+
+fn throttled() -> Told {
+    Told::Other(
+        ErrorKind::Unavailable,
+        "the service throttles: the table, or one key of it, is asked for more than it gives",
+    )
 }
 
 fn conflict(source: impl StdError + Send + Sync + 'static) -> Error {
@@ -184,6 +245,10 @@ mod tests {
         ] {
             assert_eq!(kind(code, status), ErrorKind::Unavailable, "{code}");
         }
+        let reasons = "Transaction cancelled, please refer cancellation reasons for specific reasons \
+                       [None, ThrottlingError]";
+        let told = of_service("TransactionCanceledException", Some(reasons), 400);
+        assert!(matches!(told, Told::Other(ErrorKind::Unavailable, _)));
         assert_eq!(kind("AccessDeniedException", 400), ErrorKind::Backend);
         assert_eq!(kind("ValidationException", 400), ErrorKind::Backend);
     }
