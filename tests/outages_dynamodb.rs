@@ -14,9 +14,9 @@ mod support_servers;
 
 use std::time::Duration;
 
-use larder::{BreakerState, Cache, DynamoDb, DynamoDbBuilder, Settings};
+use larder::{BreakerState, Cache, DynamoDb, DynamoDbBuilder};
 use support_dynamodb::{Front, Tls};
-use support_outages::{FAULT, Load, Report, outage, was_open};
+use support_outages::{Report, absent_at_first, outage, was_open};
 use support_servers::{Certificates, DynamoDb as Server, Link, Proxy, dynamodb_client};
 
 const TABLE: &str = "larder";
@@ -156,17 +156,9 @@ async fn refusing_at_start_up() {
         ("CACHE_DYNAMODB_CREATE", "true"),
         ("CACHE_DYNAMODB_TIMEOUT", "1s"),
         ("CACHE_BACKEND_TIMEOUT", "1s"),
-        ("CACHE_CONNECT", "lazy"),
     ];
-    let settings = Settings::from_pairs(pairs).unwrap();
-    let load = Load::start(Cache::from_settings(&settings).await.unwrap()).await;
-    load.run(FAULT).await;
-    assert_eq!(load.hits(), 0);
-    server.restart();
-    let recovered = load.recovery(Duration::from_secs(10)).await;
-    load.run(Duration::from_millis(500)).await;
     let fault = "DynamoDB refusing at start-up, then there";
-    let report = load.end(fault, recovered).await;
+    let report = absent_at_first(fault, &pairs, || server.restart()).await;
     survived(&report);
     was_open(&report);
 }

@@ -12,9 +12,9 @@ mod support_servers;
 
 use std::{ptr, time::Duration};
 
-use larder::{Cache, MongoDb as Backend, Settings};
+use larder::{Cache, MongoDb as Backend};
 use mongodb::bson::{Document, doc};
-use support_outages::{FAULT, Load, Report, outage, survived, was_open};
+use support_outages::{Load, Report, absent_at_first, outage, survived, was_open};
 use support_servers::{Link, MongoDb, Node, Proxy};
 
 /// A primary that is gone is missed by the test's replica set after two seconds, and replaced after that.
@@ -84,17 +84,9 @@ async fn refusing_at_start_up() {
     let pairs = [
         ("CACHE_TYPE", "mongodb"),
         ("CACHE_MONGODB_URL", &mongodb.url()),
-        ("CACHE_CONNECT", "lazy"),
     ];
-    let settings = Settings::from_pairs(pairs).unwrap();
-    let load = Load::start(Cache::from_settings(&settings).await.unwrap()).await;
-    load.run(FAULT).await;
-    assert_eq!(load.hits(), 0);
-    mongodb.node().start_again();
-    let recovered = load.recovery(Duration::from_secs(10)).await;
-    load.run(Duration::from_millis(500)).await;
     let fault = "MongoDB refusing at start-up, then there";
-    let report = load.end(fault, recovered).await;
+    let report = absent_at_first(fault, &pairs, || mongodb.node().start_again()).await;
     survived(&report);
     was_open(&report);
 }
@@ -251,10 +243,7 @@ async fn of_three(fault: &str, struck: Struck, breaks: fn(&Node), mends: fn(&Nod
     let Some(mongodb) = MongoDb::with().replica_set(3).start().await else {
         return;
     };
-    let load = Load::start(cache(&mongodb.url()).await).await;
-    let begun = load.recovery(Duration::from_secs(10)).await;
-    assert!(begun.is_some(), "nothing was cached before {fault}");
-    load.run(Duration::from_secs(1)).await;
+    let load = Load::warm(cache(&mongodb.url()).await).await;
     let primary = mongodb.primary().await;
     let nodes = mongodb.nodes().iter();
     let struck: Vec<_> = match struck {
