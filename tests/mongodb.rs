@@ -1090,6 +1090,24 @@ async fn every_write_is_acknowledged_by_a_majority_unless_the_url_says_otherwise
     }
 }
 
+#[tokio::test]
+async fn more_acknowledgements_than_there_are_nodes_are_an_error_that_names_them() {
+    let Some(server) = Server::with().replica_set(1).start().await else {
+        return;
+    };
+    for w in ["2", "nobody"] {
+        let builder = MongoDb::builder(format!("{}&w={w}", server.url()));
+        let builder = builder.connect_timeout(Duration::from_secs(10));
+        let refused = match builder.connect().await {
+            Err(refused) => refused,
+            Ok(backend) => error(backend.delete(&key("name")).await),
+        };
+        assert_eq!(refused.kind(), ErrorKind::Backend, "{refused:?}");
+        let message = refused.to_string();
+        assert!(message.contains("the w of CACHE_MONGODB_URL"), "{message}");
+    }
+}
+
 // A fail-over
 
 /// The nodes that are not the primary.

@@ -135,6 +135,10 @@ fn of_server(code: i32) -> Error {
             "the server does not know this user and password: see CACHE_MONGODB_USERNAME and CACHE_MONGODB_PASSWORD",
         ),
         50 | 262 => (ErrorKind::Timeout, "the server did not do it in time"),
+        79 | 100 => (
+            ErrorKind::Backend,
+            "the w of CACHE_MONGODB_URL is more nodes than the replica set has, or a name that it does not know",
+        ),
         91 | 11_600 | 11_602 => (ErrorKind::Unavailable, "the server is shutting down"),
         189 | 10_058 | 10_107 | 13_435 | 13_436 => (
             ErrorKind::Unavailable,
