@@ -12,9 +12,9 @@ mod support_servers;
 
 use std::{ptr, time::Duration};
 
-use larder::{Cache, MongoDb as Backend};
+use larder::{BreakerState, Cache, MongoDb as Backend};
 use mongodb::bson::{Document, doc};
-use support_outages::{Load, Report, absent_at_first, outage, survived, was_open};
+use support_outages::{Load, Report, absent_at_first, outage, was_open};
 use support_servers::{Link, MongoDb, Node, Proxy};
 
 /// A primary that is gone is missed by the test's replica set after two seconds, and replaced after that.
@@ -23,8 +23,23 @@ const FAIL_OVER: Duration = Duration::from_secs(15);
 /// After two seconds a primary that nobody answers steps down.
 const ALONE: Duration = Duration::from_secs(4);
 
+/// What a request costs the client shows where it is not optimised and 64 ask at once: the time-out is not the default.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+fn cache_on(backend: Backend) -> Cache {
+    Cache::builder(backend).backend_timeout(TIMEOUT).build()
+}
+
 async fn cache(url: &str) -> Cache {
-    Cache::new(Backend::builder(url).connect().await.unwrap())
+    cache_on(Backend::builder(url).connect().await.unwrap())
+}
+
+/// What holds after every fault, and that there was one.
+fn survived(report: &Report) {
+    report.is_fine(TIMEOUT);
+    assert!(report.recovered.is_some(), "it never came back: {report}");
+    assert_eq!(report.stats.breaker, BreakerState::Closed, "{report}");
+    assert_eq!(report.stats.pending_invalidations, 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,6 +99,7 @@ async fn refusing_at_start_up() {
     let pairs = [
         ("CACHE_TYPE", "mongodb"),
         ("CACHE_MONGODB_URL", &mongodb.url()),
+        ("CACHE_BACKEND_TIMEOUT", "1s"),
     ];
     let fault = "MongoDB refusing at start-up, then there";
     let report = absent_at_first(fault, &pairs, || mongodb.node().start_again()).await;
@@ -98,7 +114,7 @@ async fn secure() -> Option<(MongoDb, Cache)> {
     let builder = Backend::builder(mongodb.url_of("larder", "right"));
     let builder = builder.ca_file(mongodb.certificates().ca());
     let backend = builder.connect().await.unwrap();
-    Some((mongodb, Cache::new(backend)))
+    Some((mongodb, cache_on(backend)))
 }
 
 async fn change_user(mongodb: &MongoDb, change: Document) {
@@ -223,8 +239,8 @@ async fn slow() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slower_than_the_time_out() {
-    let link = Link::Delay(Duration::from_millis(400));
-    if let Some(report) = through("slow: 400 ms each way", link).await {
+    let link = Link::Delay(Duration::from_millis(1_200));
+    if let Some(report) = through("slow: 1200 ms each way", link).await {
         survived(&report);
         was_open(&report);
     }
