@@ -30,6 +30,8 @@ mod null;
 mod pauses;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+mod single;
 #[cfg(feature = "_sql")]
 pub(crate) mod sql;
 

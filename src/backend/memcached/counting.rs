@@ -13,7 +13,7 @@ use super::{
     protocol::{Command, Condition, Status, Verb},
     stored::{Stored, counted, counter_ttl, digits, mark_of_item, not_a_counter, overflow},
 };
-use crate::{Key, Result, Timestamp};
+use crate::{Key, Result, Timestamp, backend::single};
 
 impl Node {
     pub(super) async fn increment(
@@ -57,7 +57,7 @@ impl Node {
                         let subtract = Command::new(&item, subtract);
                         live.ask(&[subtract], Some(&space)).await
                     });
-                    taking_back.await.map_err(|_| errors::closed())??;
+                    taking_back.await.map_err(|_| single::closed())??;
                     return Err(overflow());
                 }
                 Status::Absent => self.put_count(key, delta, ttl, Condition::Absent).await?,

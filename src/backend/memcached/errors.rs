@@ -34,10 +34,6 @@ pub(super) fn out_of_step() -> Error {
     )
 }
 
-pub(super) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the cache was closed")
-}
-
 /// An answer that is not of the kind that the command has.
 pub(super) fn unexpected() -> Error {
     Error::new(
