@@ -102,6 +102,23 @@ impl<C: Connection> Single<C> {
         }
     }
 
+    /// The connection, if there is one that works now. One that does not is made anew meanwhile, and nobody waits for it.
+    #[cfg(feature = "redis")]
+    pub(super) fn at_once<F>(self: &Arc<Self>, connect: impl Fn() -> F) -> Option<Arc<C>>
+    where
+        F: Future<Output = Outcome<C>> + Send + 'static,
+    {
+        match self.step(connect) {
+            Step::Done(outcome) => outcome.ok(),
+            Step::Wait(attempt) => {
+                if attempt.has_changed().is_err() && attempt.borrow().is_none() {
+                    self.abandon(&attempt);
+                }
+                None
+            }
+        }
+    }
+
     fn step<F>(self: &Arc<Self>, connect: impl Fn() -> F) -> Step<C>
     where
         F: Future<Output = Outcome<C>> + Send + 'static,

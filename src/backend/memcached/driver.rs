@@ -27,7 +27,7 @@ use super::{
     protocol::{Dialect, Malformed, Reply},
     space::Space,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, backend::single};
 
 /// A connection on which nothing was answered for so long is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -301,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let error = ready!(self.turn(context));
-        self.end(&error.unwrap_or_else(errors::closed));
+        self.end(&error.unwrap_or_else(single::closed));
         Poll::Ready(())
     }
 }

@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use super::{
     dial::{Dial, Node, Way},
     errors,
-    link::{Link, Live, Outcome, closed},
+    link::{Link, Live},
     slots::Slots,
 };
-use crate::{Error, ErrorKind, Result, Timestamp};
+use crate::{Error, ErrorKind, Result, Timestamp, backend::single};
 
 /// The nodes are not asked for their slots more often than this, whatever fails meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -73,7 +73,7 @@ impl Cluster {
     }
 
     /// A connection to the node that has a slot.
-    pub(super) async fn live(&self, slot: u16) -> Outcome {
+    pub(super) async fn live(&self, slot: u16) -> Result<Arc<Live>> {
         self.open()?;
         let (node, link) = match self.owner(slot)? {
             Some(owner) => owner,
@@ -246,7 +246,7 @@ impl Cluster {
 
     pub(super) fn open(&self) -> Result<()> {
         match self.is_closed.load(Ordering::Acquire) {
-            true => Err(closed()),
+            true => Err(single::closed()),
             false => Ok(()),
         }
     }

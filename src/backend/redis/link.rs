@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,7 +13,6 @@ use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisResult, Value,
     aio::{MultiplexedConnection, SendError},
 };
-use tokio::sync::watch;
 
 use super::{
     dial::{self, Way},
@@ -21,7 +20,10 @@ use super::{
     progress::Progress,
     replicas,
 };
-use crate::{Error, ErrorKind, Result, Timestamp};
+use crate::{
+    Result, Timestamp,
+    backend::single::{Connection, LONGEST_PAUSE, Single},
+};
 
 /// A connection on which nothing was answered for so long is given up. The cache waits less for a single answer; this
 /// is for a server whose machine is gone without a word.
@@ -29,11 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same where another server may have taken over, as sentinels would know.
 const PATIENCE_WITH_SENTINELS: Duration = Duration::from_secs(1);
-
-/// After a failed attempt to connect the next one is made no sooner than this, and twice that after each further one,
-/// up to the limit. Verbs in between fail at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Many requests wait in the connection's queue before those that make more of them have to.
 const QUEUE: usize = 1024;
@@ -139,7 +136,9 @@ impl Live {
             }
         }
     }
+}
 
+impl Connection for Live {
     fn is_usable(&self) -> bool {
         !self.broken.load(Ordering::Acquire) && !self.silence.is(self.patience)
     }
@@ -176,30 +175,6 @@ impl Silence {
     }
 }
 
-pub(super) type Outcome = Result<Arc<Live>>;
-
-enum State {
-    /// Not connected; the next attempt is made after the pause, which the failure that caused it began.
-    Apart(Option<Pause>),
-    /// Somebody's attempt is under way, and everybody waits for it.
-    Connecting(watch::Receiver<Option<Outcome>>),
-    Live(Arc<Live>),
-    Closed,
-}
-
-struct Pause {
-    error: Error,
-    until: Timestamp,
-    length: Duration,
-}
-
-impl Pause {
-    /// An end that is further away than the pause is long is of a clock that somebody has set back since.
-    fn is_over(&self, now: Timestamp) -> bool {
-        now >= self.until || self.until.since(now) > self.length + Duration::from_millis(1)
-    }
-}
-
 /// The way to the server.
 #[derive(Clone)]
 pub(super) struct Link(Arc<Inner>);
@@ -207,7 +182,7 @@ pub(super) struct Link(Arc<Inner>);
 struct Inner {
     way: Way,
     connect_timeout: Duration,
-    state: Mutex<State>,
+    single: Arc<Single<Live>>,
     /// Where the numbers of connections come from.
     numbers: Arc<AtomicU64>,
 }
@@ -218,133 +193,55 @@ impl Link {
         Self(Arc::new(Inner {
             way,
             connect_timeout,
-            state: Mutex::new(State::Apart(None)),
+            single: Single::new(),
             numbers,
         }))
     }
 
     /// The connection, if there is one that works.
     pub(super) fn usable(&self) -> Option<Arc<Live>> {
-        match &*self.0.state() {
-            State::Live(live) if live.is_usable() => Some(live.clone()),
-            _ => None,
-        }
+        self.0.single.current().filter(|live| live.is_usable())
     }
 
     /// The same; one that does not work is made anew meanwhile, and nobody waits for it.
     pub(super) fn at_once(&self) -> Option<Arc<Live>> {
-        match self.0.step() {
-            Step::Done(outcome) => outcome.ok(),
-            Step::Wait(attempt) => {
-                if attempt.has_changed().is_err() && attempt.borrow().is_none() {
-                    self.0.abandon(&attempt);
-                }
-                None
-            }
-        }
+        self.0.single.at_once(|| self.connect())
     }
 
     /// Fails a verb that needs no connection where there will be none.
     pub(super) fn open(&self) -> Result<()> {
-        match *self.0.state() {
-            State::Closed => Err(closed()),
-            _ => Ok(()),
-        }
+        self.0.single.open()
     }
 
     /// Whether a question to the server has been waiting for its answer for so long.
     pub(super) fn is_silent_for(&self, time: Duration) -> bool {
-        matches!(&*self.0.state(), State::Live(live) if live.silence.is(time))
+        let current = self.0.single.current();
+        current.is_some_and(|live| live.silence.is(time))
     }
 
     /// Gives the connection back, and makes no other.
     pub(super) fn close(&self) {
-        *self.0.state() = State::Closed;
+        self.0.single.close();
     }
 
     /// The connection, made now if there is none that works.
-    pub(super) async fn live(&self) -> Outcome {
-        loop {
-            let mut attempt = match self.0.step() {
-                Step::Done(outcome) => return outcome,
-                Step::Wait(attempt) => attempt,
-            };
-            let outcome = attempt.wait_for(Option::is_some).await;
-            if let Some(outcome) = outcome.ok().and_then(|outcome| outcome.clone()) {
-                return outcome;
-            }
-            // Its task ended with the runtime it ran on, which is not ours.
-            self.0.abandon(&attempt);
-        }
+    pub(super) async fn live(&self) -> Result<Arc<Live>> {
+        self.0.single.live(|| self.connect()).await
     }
-}
 
-enum Step {
-    Done(Outcome),
-    Wait(watch::Receiver<Option<Outcome>>),
+    fn connect(&self) -> impl Future<Output = Result<Arc<Live>>> + Send + 'static {
+        let inner = self.0.clone();
+        async move { inner.connect().await }
+    }
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn step(self: &Arc<Self>) -> Step {
-        let mut state = self.state();
-        let pause = match &mut *state {
-            State::Closed => return Step::Done(Err(closed())),
-            State::Live(live) if live.is_usable() => return Step::Done(Ok(live.clone())),
-            State::Live(_) => None,
-            State::Connecting(attempt) => return Step::Wait(attempt.clone()),
-            State::Apart(Some(pause)) if !pause.is_over(Timestamp::now()) => {
-                return Step::Done(Err(pause.error.clone()));
-            }
-            State::Apart(pause) => pause.take(),
-        };
-        let (sender, receiver) = watch::channel(None);
-        *state = State::Connecting(receiver.clone());
-        // In a task of its own, because whoever asked may wait for less long than connecting takes.
-        let (inner, before) = (self.clone(), pause.map(|pause| pause.length));
-        tokio::spawn(async move {
-            let outcome = inner.connect().await;
-            inner.settle(&outcome, before);
-            sender.send_replace(Some(outcome));
-        });
-        Step::Wait(receiver)
-    }
-
-    fn settle(&self, outcome: &Outcome, pause_before: Option<Duration>) {
-        let mut state = self.state();
-        if matches!(*state, State::Closed) {
-            return;
-        }
-        *state = match outcome {
-            Ok(live) => State::Live(live.clone()),
-            Err(error) => {
-                let length = pause_before.map_or(FIRST_PAUSE, |before| before * 2);
-                let length = length.min(LONGEST_PAUSE);
-                State::Apart(Some(Pause {
-                    error: error.clone(),
-                    until: Timestamp::now() + length,
-                    length,
-                }))
-            }
-        };
-    }
-
-    fn abandon(&self, attempt: &watch::Receiver<Option<Outcome>>) {
-        let mut state = self.state();
-        if matches!(&*state, State::Connecting(current) if current.same_channel(attempt)) {
-            *state = State::Apart(None);
-        }
-    }
-
-    async fn connect(&self) -> Outcome {
+    async fn connect(&self) -> Result<Arc<Live>> {
         let connected = tokio::time::timeout(self.connect_timeout, self.greet()).await;
         connected.map_err(|_| errors::slow_to_connect(self.way.has_tls()))?
     }
 
-    async fn greet(&self) -> Outcome {
+    async fn greet(&self) -> Result<Arc<Live>> {
         let client = self.way.client().await?;
         let broken = Arc::new(AtomicBool::new(false));
         let config = AsyncConnectionConfig::new()
@@ -393,10 +290,6 @@ impl Inner {
     }
 }
 
-pub(super) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the cache was closed")
-}
-
 /// Learns of a lost connection when it happens, so that it is replaced before the next request fails by it.
 fn notice(
     broken: Arc<AtomicBool>,
@@ -412,13 +305,7 @@ fn notice(
 /// Shows the state, and nothing of how to get to the server: the URL may hold a password.
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &*self.0.state() {
-            State::Apart(None) => "Link(not connected)",
-            State::Apart(Some(_)) => "Link(unreachable)",
-            State::Connecting(_) => "Link(connecting)",
-            State::Live(_) => "Link(connected)",
-            State::Closed => "Link(closed)",
-        })
+        write!(f, "Link({})", self.0.single.word())
     }
 }
 
@@ -427,20 +314,6 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3_600);
-
-    #[test]
-    fn a_pause_ends_though_the_clock_was_set_back() {
-        let begun = Timestamp::from_secs(10_000);
-        let pause = Pause {
-            error: closed(),
-            until: begun + LONGEST_PAUSE,
-            length: LONGEST_PAUSE,
-        };
-        assert!(!pause.is_over(begun));
-        assert!(!pause.is_over(begun + LONGEST_PAUSE / 2));
-        assert!(pause.is_over(begun + LONGEST_PAUSE));
-        assert!(pause.is_over(Timestamp::from_secs(10_000 - HOUR.as_secs())));
-    }
 
     #[test]
     fn a_silence_is_noticed_though_the_clock_was_set_back() {

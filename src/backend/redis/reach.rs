@@ -8,7 +8,7 @@ use super::{
     asking::Request,
     cluster::Cluster,
     errors,
-    link::{Link, Live, Outcome},
+    link::{Link, Live},
     reply,
 };
 use crate::Result;
@@ -24,7 +24,7 @@ pub(super) enum Reach {
 
 impl Reach {
     /// A connection to the server that has a slot.
-    pub(super) async fn live(&self, slot: u16) -> Outcome {
+    pub(super) async fn live(&self, slot: u16) -> Result<Arc<Live>> {
         match self {
             Self::Server(link) => link.live().await,
             Self::Cluster(cluster) => cluster.live(slot).await,
