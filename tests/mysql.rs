@@ -1,4 +1,4 @@
-//! The MySQL backend on real servers: the suite, and what is special to it.
+//! The MySQL backend on real servers of MariaDB and of MySQL: the suite, and what is special to it.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "what helps a test is a test too")]
@@ -6,342 +6,204 @@
 mod support_servers;
 mod support_sql;
 
-use std::time::{Duration, Instant};
+use larder::{ErrorKind, MySql, MySqlBuilder, sql::Dialect};
+use support_servers::{Certificates, MySql as MySqlServer, MySqlOptions, Product};
+use support_sql::servers::{Demand, Server, builder, on_server};
 
-use larder::{
-    Backend, Cache, Error, ErrorKind, Migrate, MySql, MySqlBuilder, Result, Settings,
-    sql::{self, Dialect},
-};
-use support_servers::MariaDb as Server;
-use support_sql::{Database, Setup, keep, on_database, read};
+builder!(MySqlBuilder, MySql);
 
-impl Database for Server {
-    type Backend = MySql;
+impl Server for MySqlServer {
+    type Builder = MySqlBuilder;
 
     const DIALECT: Dialect = Dialect::MySql;
+    const BACKEND: &'static str = "mysql";
+    const FOREIGN_URL: &'static str = "postgres://user:s3cret@host/db";
+    const RIGHTS: &'static str = "CREATE and INDEX on their database";
+    const CONNECTIONS: &'static str =
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app'";
 
-    async fn connect(&self, setup: &Setup) -> Result<MySql> {
-        let builder = MySql::builder(self.url())
-            .table(&setup.table)
-            .migrate(setup.migrate)
-            .sweep_interval(setup.sweep);
-        builder.connect().await
+    fn product(&self) -> String {
+        self.version()
     }
 
-    async fn sql(&self, statement: &str) -> Option<i64> {
-        let answer = Server::sql(self, statement);
-        answer.lines().next()?.parse().ok()
+    fn url_as(&self, credentials: &str) -> String {
+        MySqlServer::url_as(self, credentials)
     }
-}
 
-/// On a machine that has much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+    fn url_of(&self, database: &str) -> String {
+        let url = self.url();
+        let (server, _) = url.rsplit_once('/').unwrap();
+        format!("{server}/{database}")
+            .trim_end_matches('/')
+            .to_owned()
+    }
 
-/// The whole suite, in one of the modes of a server.
-async fn passes(mode: &str, start: impl AsyncFn() -> MySql) {
-    support_sql::passes("mysql", mode, start).await;
-}
+    fn socket_url(&self) -> String {
+        let socket = self.socket();
+        format!(
+            "mysql://app:s3cret@localhost/cache?socket={}",
+            socket.display()
+        )
+    }
 
-async fn start() -> Option<Server> {
-    Server::start()
-}
+    fn certificates(&self) -> &Certificates {
+        MySqlServer::certificates(self)
+    }
 
-on_database!(start() =>
-    what_has_ended_is_removed_and_counted
-    a_sweep_ends_the_leases_that_it_takes_the_traces_of
-    sweeps_and_loads_race_without_a_stale_entry
-    the_sweeper_works_by_itself_and_ends_with_the_backend
-    clients_that_begin_at_one_moment_agree
-    tables_are_made_by_hand_where_nobody_else_may
-    tables_of_a_later_version_are_left_alone
-    tables_that_were_emptied_or_dropped_are_an_empty_cache
-    tables_of_two_names_do_not_meet
-    a_damaged_row_is_absent_among_others
-    a_clearing_that_the_database_lost_still_holds
-    batches_that_meet_wait_for_each_other
-    long_keys_have_their_prefixes
-    binary_keys_and_large_values_are_kept
-    dropped_futures_leave_the_connections_usable
-);
+    fn has_tls(&self) -> bool {
+        MySqlServer::product(self) == Product::MySql
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_plain_server_passes() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    passes("plain", async || {
-        let builder = MySql::builder(server.url())
-            .sweep_interval(None)
-            .connect_timeout(PATIENCE);
-        builder.connect().await.unwrap()
-    })
-    .await;
-}
+    fn kill(&self) {
+        MySqlServer::kill(self);
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn tls_passes() {
-    let Some(server) = Server::with().tls().start() else {
-        return;
-    };
-    let ca = server.certificates().ca().display().to_string();
-    passes("TLS", async || {
-        let builder = MySql::builder(server.url())
-            .sweep_interval(None)
-            .connect_timeout(PATIENCE);
-        builder.tls(true).ca(&ca).connect().await.unwrap()
-    })
-    .await;
-}
+    fn pause(seconds: u32) -> String {
+        format!("DO SLEEP({seconds})")
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn tls_with_a_certificate_of_the_client_passes() {
-    let Some(server) = Server::with().mtls().start() else {
-        return;
-    };
-    let pem = |path| std::fs::read_to_string(path).unwrap();
-    let certificates = server.certificates();
-    let ca = pem(certificates.ca());
-    let certificate = pem(certificates.client_certificate());
-    let key = pem(certificates.client_key());
-    passes("mTLS", async || {
-        let builder = MySql::builder(server.url())
-            .sweep_interval(None)
-            .connect_timeout(PATIENCE);
-        let builder = builder.tls(true).ca(&ca);
-        let builder = builder.client_certificate(&certificate, &key);
-        builder.connect().await.unwrap()
-    })
-    .await;
-}
+    fn end_connections(&self) {
+        MySqlServer::end_connections(self, "app");
+    }
 
-/// A user who may not make tables, on those that somebody else made.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_user_with_the_four_rights_passes() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    let schema = sql::schema(Dialect::MySql, "larder").unwrap();
-    server.sql(&schema);
-    server.sql("CREATE USER shop@'%' IDENTIFIED BY 's3cret-shop'");
-    for table in ["larder", "larder_namespaces", "larder_meta"] {
-        server.sql(&format!(
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON cache.{table} TO shop@'%'"
+    fn run(&self, statements: &str) -> String {
+        self.sql(statements)
+    }
+
+    fn grant(&self, user: &str, password: &str, rights: &str, tables: &[&str]) {
+        self.sql(&format!(
+            "CREATE USER {user}@'%' IDENTIFIED BY '{password}'"
         ));
+        for table in tables {
+            self.sql(&format!("GRANT {rights} ON cache.{table} TO {user}@'%'"));
+        }
     }
-    let url = server.url_as("shop@");
-    passes("four rights", async || {
-        let builder = MySql::builder(&url)
-            .password("s3cret-shop")
-            .sweep_interval(None)
-            .connect_timeout(PATIENCE);
-        builder.migrate(Migrate::Check).connect().await.unwrap()
-    })
-    .await;
-    let other = MySql::builder(&url)
-        .password("s3cret-shop")
-        .table("shop_cache");
-    fails(
-        other,
-        ErrorKind::Backend,
-        "CREATE and INDEX on their database",
-    )
-    .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_unix_socket_passes() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    let socket = server.folder().join("mariadb.sock");
-    let url = format!(
-        "mysql://app:s3cret@localhost/cache?socket={}",
-        socket.display()
-    );
-    passes("Unix socket", async || {
-        let builder = MySql::builder(&url)
-            .sweep_interval(None)
-            .connect_timeout(PATIENCE);
-        builder.connect().await.unwrap()
-    })
-    .await;
-}
-
-/// Nothing that is secret in these tests is without it.
-const SECRET: &str = "s3cret";
-
-async fn fails(builder: MySqlBuilder, kind: ErrorKind, message: &str) {
-    assert!(!format!("{builder:?}").contains(SECRET));
-    let builder = builder.connect_timeout(Duration::from_secs(2));
-    says(&builder.connect().await.unwrap_err(), kind, message);
-}
-
-fn says(error: &Error, kind: ErrorKind, message: &str) {
-    assert_eq!(error.kind(), kind, "{error:?}");
-    let text = format!("{error} {error:?}");
-    assert!(text.contains(message), "{text}");
-    assert!(!text.contains(SECRET), "{text}");
-    assert_eq!(error.backend(), Some("mysql"));
-}
-
-#[tokio::test]
-async fn the_server_is_away_or_refuses() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    let plain = || MySql::builder(server.url());
-    let wrong = MySql::builder(server.url_as("app:s3cret-wrong@"));
-    fails(wrong, ErrorKind::Backend, "CACHE_MYSQL_URL").await;
-    fails(
-        plain().password("s3cret-wrong"),
-        ErrorKind::Backend,
-        "with this password",
-    )
-    .await;
-    let nobody = MySql::builder(server.url_as("nobody:s3cret@"));
-    fails(nobody, ErrorKind::Backend, "does not let this user in").await;
-    let nowhere = MySql::builder(server.url().replace("/cache", "/nowhere"));
-    fails(nowhere, ErrorKind::Backend, "CACHE_MYSQL_").await;
-    let nothing = MySql::builder(server.url().replace("/cache", ""));
-    fails(nothing, ErrorKind::Backend, "names no database").await;
-    fails(plain().tls(true), ErrorKind::Unavailable, "CACHE_MYSQL_TLS").await;
-    server.kill();
-    let begun = Instant::now();
-    fails(plain(), ErrorKind::Unavailable, "is the server running").await;
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
-}
-
-#[tokio::test]
-async fn the_certificate_is_not_the_right_one() {
-    let (Some(server), Some(other)) = (Server::with().mtls().start(), Server::with().tls().start())
-    else {
-        return;
-    };
-    let ca = |server: &Server| server.certificates().ca().display().to_string();
-    let plain = MySql::builder(other.url());
-    fails(plain, ErrorKind::Backend, "does not let this user in").await;
-    let unknown = MySql::builder(other.url()).tls(true);
-    fails(unknown, ErrorKind::Unavailable, "CACHE_MYSQL_CA_FILE").await;
-    let wrong = MySql::builder(other.url()).tls(true).ca(ca(&server));
-    fails(wrong, ErrorKind::Unavailable, "CACHE_MYSQL_CA_FILE").await;
-    // An address of this machine that the certificate is not for.
-    let url = other.url().replace("127.0.0.1", "127.0.0.2");
-    let elsewhere = MySql::builder(url).tls(true).ca(ca(&other));
-    fails(elsewhere, ErrorKind::Unavailable, "another host").await;
-    let required = format!("{}?ssl-mode=require", other.url());
-    fails(
-        MySql::builder(required),
-        ErrorKind::Unavailable,
-        "CACHE_MYSQL_CA_FILE",
-    )
-    .await;
-    let without = MySql::builder(server.url()).tls(true).ca(ca(&server));
-    fails(without, ErrorKind::Backend, "does not let this user in").await;
-}
-
-#[tokio::test]
-async fn what_is_set_is_wrong() {
-    for url in [
-        "",
-        "s3cret",
-        "postgres://user:s3cret@host/db",
-        "mysql://user:s3cret@host:port/db",
-    ] {
-        let error = MySql::builder(url).connect_lazily().unwrap_err();
-        says(&error, ErrorKind::Settings, "CACHE_MYSQL_URL");
+fn with(options: MySqlOptions, demand: Demand) -> Option<MySqlServer> {
+    match demand {
+        Demand::Password => options,
+        Demand::Tls => options.tls(),
+        Demand::Certificate => options.mtls(),
     }
-    let url = "mysql://user:s3cret@127.0.0.1:1/db";
-    let error = MySql::builder(format!("{url}?ssl-mode=prefer"))
-        .connect_lazily()
-        .unwrap_err();
-    says(&error, ErrorKind::Settings, "say require");
-    let error = MySql::builder(url)
-        .ca("/none.pem")
-        .connect_lazily()
-        .unwrap_err();
-    says(&error, ErrorKind::Settings, "CACHE_MYSQL_TLS=true");
-    let error = MySql::builder(url)
-        .tls(true)
-        .ca("/none.pem")
-        .connect_lazily()
-        .unwrap_err();
-    says(
-        &error,
-        ErrorKind::Settings,
-        "CACHE_MYSQL_CA_FILE names /none.pem",
-    );
-    let error = MySql::builder(url)
-        .table("Shop")
-        .connect_lazily()
-        .unwrap_err();
-    says(&error, ErrorKind::Settings, "CACHE_MYSQL_TABLE");
+    .start()
 }
 
-#[tokio::test]
-async fn a_cache_connects_as_its_settings_say() {
-    let Some(server) = Server::with().tls().start() else {
-        return;
-    };
-    let (url, ca) = (
-        server.url_as("app@"),
-        server.certificates().ca().display().to_string(),
-    );
-    let pairs = [
-        ("CACHE_TYPE", "mysql"),
-        ("CACHE_MYSQL_URL", url.as_str()),
-        ("CACHE_MYSQL_PASSWORD", "s3cret"),
-        ("CACHE_MYSQL_TLS", "true"),
-        ("CACHE_MYSQL_CA_FILE", ca.as_str()),
-        ("CACHE_MYSQL_TABLE", "shop_cache"),
-        ("CACHE_MYSQL_POOL_SIZE", "3"),
-    ];
-    let settings = Settings::from_pairs(pairs).unwrap();
-    assert!(!format!("{settings:?}").contains(SECRET));
-    let cache = Cache::from_settings(&settings).await.unwrap();
-    cache.put("answer", 42).await.unwrap();
-    assert_eq!(cache.get::<i32>("answer").await.unwrap(), Some(42));
-    assert_eq!(server.sql("SELECT COUNT(*) FROM shop_cache"), "1");
-}
+/// What both products do, which a server of another setting could do otherwise.
+mod any {
+    use super::*;
 
-/// Calls wait for a connection, and no more are made than may be.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_calls_share_few_connections() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    let builder = MySql::builder(server.url())
-        .pool_size(3)
-        .sweep_interval(None);
-    let postgres = builder.connect().await.unwrap();
-    let calls = (0..200).map(|number| {
-        let postgres = postgres.clone();
-        tokio::spawn(async move { keep(&postgres, &number.to_string(), "value").await })
-    });
-    for call in calls.collect::<Vec<_>>() {
-        call.await.unwrap();
+    /// Statements are as strict as larder needs them, and each is done when it is answered, whatever the server's defaults are.
+    pub(crate) async fn what_a_server_is_lenient_about_by_default_is_done_strictly(
+        product: Product,
+    ) {
+        let options = product.with();
+        let options = options.setting("--sql-mode=").setting("--autocommit=0");
+        let Some(server) = options.start() else {
+            return;
+        };
+        support_sql::tables_that_were_emptied_or_dropped_are_an_empty_cache(&server).await;
+        support_sql::what_has_ended_is_removed_and_counted(&server).await;
     }
-    let ours = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app'";
-    assert_eq!(server.sql(ours), "3");
-    postgres.close().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(server.sql(ours), "0");
+
+    /// A statement of many rows is no longer than one of the longest value.
+    pub(crate) async fn batches_are_as_long_as_the_server_takes(product: Product) {
+        let options = product.with().setting("--max-allowed-packet=1M");
+        let Some(server) = options.start() else {
+            return;
+        };
+        support_sql::batches_are_as_long_as_the_database_takes(&server).await;
+        support_sql::the_largest_value_is_kept_and_a_larger_one_refused(&server).await;
+    }
+
+    pub(crate) async fn the_largest_value_is_kept_and_a_larger_one_refused(product: Product) {
+        let Some(server) = product.start() else {
+            return;
+        };
+        support_sql::the_largest_value_is_kept_and_a_larger_one_refused(&server).await;
+    }
 }
 
+/// The tests of one product.
+macro_rules! product {
+    ($module:ident, $product:expr) => {
+        mod $module {
+            use super::*;
+
+            fn start(demand: Demand) -> Option<MySqlServer> {
+                with($product.with(), demand)
+            }
+
+            on_server!(start);
+
+            product!($product =>
+                what_a_server_is_lenient_about_by_default_is_done_strictly
+                batches_are_as_long_as_the_server_takes
+                the_largest_value_is_kept_and_a_larger_one_refused
+            );
+        }
+    };
+    ($product:expr => $($behaviour:ident)+) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn $behaviour() {
+            any::$behaviour($product).await;
+        })+
+    };
+}
+
+product!(mariadb, Product::MariaDb);
+product!(mysql, Product::MySql);
+
+/// The server asks for the password itself where it does not remember it, which nobody gets who could be anybody.
 #[tokio::test]
-async fn a_connection_that_was_cut_while_idle_costs_no_error() {
-    let Some(server) = Server::start() else {
+async fn a_password_of_caching_sha2_goes_by_tls_only() {
+    let Some(server) = Product::MySql.start() else {
         return;
     };
-    let builder = MySql::builder(server.url()).sweep_interval(None);
-    let postgres = builder.connect().await.unwrap();
-    for _ in 0..20 {
-        keep(&postgres, "key", "value").await;
-        server.sql("KILL USER app");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(read(&postgres, "key").await.as_deref(), Some("value"));
+    for url in [server.url(), server.socket_url()] {
+        let without = MySql::builder(url).connect().await.unwrap_err();
+        assert_eq!(without.kind(), ErrorKind::Backend, "{without:?}");
+        let text = without.to_string();
+        assert!(text.contains("CACHE_MYSQL_TLS=true"), "{text}");
+        assert!(text.contains("CACHE_MYSQL_CA_FILE"), "{text}");
     }
+    server.open().connect().await.unwrap();
+    MySql::builder(server.url()).connect().await.unwrap();
+}
+
+/// They are for no host, so that only their authority can be looked at.
+#[tokio::test]
+async fn certificates_that_a_server_made_itself_are_taken_by_their_authority() {
+    let options = Product::MySql.with().own_certificates();
+    let Some(server) = options.start() else {
+        return;
+    };
+    let ca = server.folder().join("data/ca.pem").display().to_string();
+    let url = server.url();
+    let error = MySql::builder(&url).tls(true).ca(&ca).connect().await;
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("another host"), "{error}");
+    let by_authority = MySql::builder(format!("{url}?ssl-mode=verify-ca")).ca(&ca);
+    support_sql::keep(&by_authority.connect().await.unwrap(), "key", "value").await;
+}
+
+/// `READ COMMITTED` and statements in the log do not go together.
+#[tokio::test]
+async fn a_log_of_statements_says_so() {
+    let options = Product::MariaDb.with().setting("--log-bin=log");
+    let Some(server) = options.setting("--binlog-format=STATEMENT").start() else {
+        return;
+    };
+    let backend = server.open().connect().await;
+    let error = match backend {
+        Ok(backend) => {
+            let key = support_sql::key("key");
+            let put = larder::PutMode::Always;
+            larder::Backend::put(&backend, &key, support_sql::entry("value"), put)
+                .await
+                .unwrap_err()
+        }
+        Err(error) => error,
+    };
+    assert!(error.to_string().contains("binlog_format"), "{error}");
 }

@@ -80,23 +80,7 @@ impl Database for File {
     }
 }
 
-on_database!(File::new() =>
-    what_has_ended_is_removed_and_counted
-    a_sweep_ends_the_leases_that_it_takes_the_traces_of
-    sweeps_and_loads_race_without_a_stale_entry
-    the_sweeper_works_by_itself_and_ends_with_the_backend
-    clients_that_begin_at_one_moment_agree
-    tables_are_made_by_hand_where_nobody_else_may
-    tables_of_a_later_version_are_left_alone
-    tables_that_were_emptied_or_dropped_are_an_empty_cache
-    tables_of_two_names_do_not_meet
-    a_damaged_row_is_absent_among_others
-    a_clearing_that_the_database_lost_still_holds
-    batches_that_meet_wait_for_each_other
-    long_keys_have_their_prefixes
-    binary_keys_and_large_values_are_kept
-    dropped_futures_leave_the_connections_usable
-);
+on_database!(File::new());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_pools_on_one_file_pass() {

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Aerospike, Cluster, DynamoDb, Link, MariaDb, Memcached, MongoDb, Postgres, Proxy, Redis,
+    Aerospike, Cluster, DynamoDb, Link, Memcached, MongoDb, MySql, Postgres, Product, Proxy, Redis,
 };
 
 /// How long a call may take. The server of a test run may be a busy one, and its client is not optimised.
@@ -40,7 +40,7 @@ pub(crate) enum Server {
     DynamoDb(String, Option<DynamoDb>),
     Sqlite(TempDir),
     Postgres(Postgres),
-    MariaDb(MariaDb),
+    MariaDb(MySql),
     Aerospike(Aerospike),
 }
 
@@ -78,7 +78,7 @@ impl Server {
     }
 
     pub(crate) async fn mysql() -> Option<Self> {
-        MariaDb::start().map(Self::MariaDb)
+        Product::MariaDb.start().map(Self::MariaDb)
     }
 
     pub(crate) async fn aerospike() -> Option<Self> {

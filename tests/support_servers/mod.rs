@@ -25,13 +25,13 @@ mod dynamodb;
     feature = "sqlite"
 ))]
 mod every;
-mod mariadb;
 #[cfg(feature = "testing")]
 pub(crate) mod matrix;
 mod memcached;
 mod memcached_sasl;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+mod mysql;
 mod postgres;
 mod process;
 mod proxy;
@@ -57,10 +57,10 @@ pub(crate) use dynamodb::{DynamoDb, dynamodb_client};
     feature = "sqlite"
 ))]
 pub(crate) use every::{Behaviour, Cut, Pair, Server, behaviours, namespace, on_every_server};
-pub(crate) use mariadb::{MariaDb, Options as MariaDbOptions};
 pub(crate) use memcached::{Memcached, MemcachedOptions};
 #[cfg(feature = "mongodb")]
 pub(crate) use mongodb::{MongoDb, Node};
+pub(crate) use mysql::{MySql, Options as MySqlOptions, Product};
 pub(crate) use postgres::{Options as PostgresOptions, Postgres};
 pub(crate) use proxy::{Link, Proxy};
 pub(crate) use redis::{Options, Redis, redis_cli, redis_name, valkey};

@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "it is for tests only")]
 
+#[cfg(unix)]
+pub(crate) mod servers;
+
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
@@ -54,8 +57,29 @@ pub(crate) async fn passes<B: Backend>(backend: &str, mode: &str, start: impl As
     }
 }
 
-/// A test of each of these behaviours on `$start`, which gives a database or nothing where there is none.
+/// A test of each of these behaviours on what `$start` gives: a database, or nothing where there is none.
 macro_rules! on_database {
+    ($start:expr) => {
+        support_sql::on_database!($start =>
+            what_has_ended_is_removed_and_counted
+            a_sweep_ends_the_leases_that_it_takes_the_traces_of
+            sweeps_and_loads_race_without_a_stale_entry
+            the_sweeper_works_by_itself_and_ends_with_the_backend
+            clients_that_begin_at_one_moment_agree
+            tables_are_made_by_hand_where_nobody_else_may
+            tables_of_a_later_version_are_left_alone
+            tables_that_were_emptied_or_dropped_are_an_empty_cache
+            tables_of_two_names_do_not_meet
+            a_damaged_row_is_absent_among_others
+            a_clearing_that_the_database_lost_still_holds
+            batches_that_meet_wait_for_each_other
+            long_keys_have_their_prefixes
+            binary_keys_and_large_values_are_kept
+            dropped_futures_leave_the_connections_usable
+            dropped_futures_leave_no_answer_to_others
+            counts_and_first_puts_are_exact_among_clients
+        );
+    };
     ($start:expr => $($behaviour:ident)+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $behaviour() {
@@ -304,6 +328,13 @@ pub(crate) async fn tables_that_were_emptied_or_dropped_are_an_empty_cache(
         for statement in &statements {
             database.sql(statement).await;
         }
+        if !statements[0].contains("gone_meta") {
+            // The first to write after it, several rows at once.
+            let many = ["three", "four"].map(|name| (key(name), entry(name), PutMode::Always));
+            backend.put_many(many.to_vec()).await.unwrap();
+            let found = backend.get_many(&["three", "four"].map(key)).await.unwrap();
+            assert!(found.iter().all(Option::is_some), "{statements:?}");
+        }
         let loaded = put(&backend, "absent", entry("loaded"), lease).await;
         assert!(!loaded, "{statements:?}");
         let found = read(&backend, "key").await;
@@ -315,6 +346,10 @@ pub(crate) async fn tables_that_were_emptied_or_dropped_are_an_empty_cache(
         keep(&backend, "key", "new").await;
         assert_eq!(read(&backend, "key").await.as_deref(), Some("new"));
         assert!(backend.delete(&key("n")).await.unwrap());
+        let many = ["one", "two"].map(|name| (key(name), entry(name), PutMode::Always));
+        backend.put_many(many.to_vec()).await.unwrap();
+        let found = backend.get_many(&["one", "two"].map(key)).await.unwrap();
+        assert!(found.iter().all(Option::is_some), "{statements:?}");
         backend.ping().await.unwrap();
     }
 }
@@ -470,8 +505,152 @@ pub(crate) async fn dropped_futures_leave_the_connections_usable(database: &impl
         let _ = tokio::time::timeout(patience, puts).await;
         let _ = tokio::time::timeout(patience, backend.get_many(&keys)).await;
         let _ = tokio::time::timeout(patience, backend.delete_many(&keys)).await;
+        let count = backend.increment(&keys[0], 1, None);
+        let _ = tokio::time::timeout(patience, count).await;
         let name = format!("whole {number}");
         keep(&backend, &name, "value").await;
         assert_eq!(read(&backend, &name).await.as_deref(), Some("value"));
     }
+}
+
+pub(crate) async fn the_largest_value_is_kept_and_a_larger_one_refused(database: &impl Database) {
+    let backend = database.connect(&Setup::of("largest")).await.unwrap();
+    let largest = backend.capabilities().max_value_len.unwrap();
+    let value = Bytes::from(vec![0xA5; largest + 1]);
+    let long = "k".repeat(5_000);
+    for name in ["short", &long] {
+        let exact = entry(value.slice(1..));
+        assert!(put(&backend, name, exact, PutMode::Always).await);
+        let found = backend.get(&key(name)).await.unwrap().unwrap();
+        assert!(found.payload()[..] == value[1..]);
+        // What cannot be replaced is not the truth any more.
+        let larger = entry(value.clone());
+        assert!(!put(&backend, name, larger, PutMode::Always).await);
+        assert!(!backend.contains(&key(name)).await.unwrap());
+        let lease = lease(&backend, name).await;
+        assert!(put(&backend, name, entry(value.slice(1..)), lease).await);
+    }
+}
+
+/// However many rows there are, and however long their keys.
+pub(crate) async fn batches_are_as_long_as_the_database_takes(database: &impl Database) {
+    let backend = database.connect(&Setup::of("batches")).await.unwrap();
+    let namespace = "n".repeat(900);
+    let keys: Vec<_> = (0..300)
+        .map(|number| Key::new(&namespace, None, format!("{number}{}", "k".repeat(2_000))))
+        .collect();
+    for len in [10, 6_500, 70_000] {
+        let value = Bytes::from(vec![7; len]);
+        let mode = PutMode::Always;
+        let puts = keys
+            .iter()
+            .map(|key| (key.clone(), entry(value.clone()), mode));
+        let kept = backend.put_many(puts.collect()).await.unwrap();
+        assert!(kept.iter().all(|kept| *kept), "{len}");
+        let found = backend.get_many(&keys).await.unwrap();
+        let all = found
+            .iter()
+            .all(|it| it.as_ref().unwrap().payload()[..] == value[..]);
+        assert!(all, "{len}");
+        let deleted = backend.delete_many(&keys).await.unwrap();
+        assert!(deleted.iter().all(|deleted| *deleted), "{len}");
+    }
+}
+
+/// Everybody finds what is under their own key, however many calls around them were given up.
+pub(crate) async fn dropped_futures_leave_no_answer_to_others(database: &(impl Database + Sync)) {
+    let backend = database.connect(&Setup::of("answers")).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for task in 0..8_u64 {
+        let backend = backend.clone();
+        tasks.spawn(async move {
+            let (mut known, mut unknown) = (0, 0);
+            for round in 0..60 {
+                let names: Vec<_> = (0..4)
+                    .map(|n| format!("{task} {} {n}", round % 6))
+                    .collect();
+                let keys: Vec<_> = names.iter().map(key).collect();
+                let patience = Duration::from_micros((task * 131 + round * 977) % 6_000);
+                let puts = keys.iter().zip(&names);
+                let puts =
+                    puts.map(|(key, name)| (key.clone(), entry(name.clone()), PutMode::Always));
+                let _ = tokio::time::timeout(patience, backend.put_many(puts.collect())).await;
+                // Texts of many lengths are prepared, which is a round trip of its own.
+                let len = 1 + (round as usize % 4);
+                let _ = tokio::time::timeout(patience, backend.get_many(&keys[..len])).await;
+                let found = backend.get_many(&keys).await.unwrap();
+                for (name, found) in names.iter().zip(found) {
+                    if let Some(found) = found {
+                        assert_eq!(found.payload()[..], *name.as_bytes());
+                    }
+                }
+                let counter = key(format!("counter {task}"));
+                let lost = tokio::time::timeout(patience, backend.increment(&counter, 1, None));
+                if lost.await.is_err() {
+                    unknown += 1;
+                } else {
+                    known += 1;
+                }
+                let sum = backend.increment(&counter, 1, None).await.unwrap();
+                known += 1;
+                assert!(
+                    (known..=known + unknown).contains(&sum),
+                    "{known} {unknown} {sum}"
+                );
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Several clients at once, each answer told to one of them only.
+pub(crate) async fn counts_and_first_puts_are_exact_among_clients(database: &impl Database) {
+    const CLIENTS: i64 = 4;
+    const TIMES: i64 = 40;
+    let mut tasks = JoinSet::new();
+    for client in 0..CLIENTS {
+        let backend = database.connect(&Setup::of("exact")).await.unwrap();
+        tasks.spawn(async move {
+            let (mut sums, mut first, mut swapped, mut deleted) = (Vec::new(), 0, 0, 0);
+            for time in 0..TIMES {
+                sums.push(backend.increment(&key("sum"), 1, None).await.unwrap());
+                let name = format!("first {time}");
+                let own = entry(client.to_string());
+                first += i64::from(put(&backend, &name, own, PutMode::IfAbsent).await);
+                let seen = backend.get(&key("swapped")).await.unwrap();
+                let mode = match seen.as_ref().map(Entry::version) {
+                    Some(version) => PutMode::IfVersion(version),
+                    None => PutMode::IfAbsent,
+                };
+                let count = seen.map_or(0, |seen| {
+                    std::str::from_utf8(seen.payload())
+                        .unwrap()
+                        .parse::<i64>()
+                        .unwrap()
+                });
+                let more = entry((count + 1).to_string());
+                swapped += i64::from(put(&backend, "swapped", more, mode).await);
+                let lease = lease(&backend, &format!("leased {time}")).await;
+                let own = entry(client.to_string());
+                put(&backend, &format!("leased {time}"), own, lease).await;
+                deleted += i64::from(backend.delete(&key(&name)).await.unwrap());
+            }
+            (sums, first, swapped, deleted)
+        });
+    }
+    let all = tasks.join_all().await;
+    let mut sums: Vec<_> = all.iter().flat_map(|(sums, ..)| sums.clone()).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=CLIENTS * TIMES).collect::<Vec<_>>());
+    let (puts, deletions) = all.iter().fold((0, 0), |(puts, deletions), it| {
+        (puts + it.1, deletions + it.3)
+    });
+    // What was put first was deleted once, and could be put again then.
+    assert_eq!(puts, deletions);
+    let swapped: i64 = all.iter().map(|it| it.2).sum();
+    let backend = database.connect(&Setup::of("exact")).await.unwrap();
+    assert_eq!(
+        read(&backend, "swapped").await.unwrap(),
+        swapped.to_string()
+    );
 }

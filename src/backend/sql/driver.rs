@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::{AssertSqlSafe, Connection, Row as _};
+use sqlx::{AssertSqlSafe, Connection, Row as _, SqlSafeStr as _};
 
 use super::errors::Failure;
 use crate::Error;
@@ -24,7 +24,7 @@ pub(super) enum Column {
 }
 
 /// A statement with its arguments.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Statement {
     /// Made of the names of tables and of words of this module; nothing of a key or a value is ever in it.
     pub(super) text: Arc<str>,
@@ -126,26 +126,46 @@ pub(super) trait Engine: Send + Sync {
     async fn close(&self);
 }
 
+/// By which way a connection is made, as far as that decides what an error means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Any,
+    /// A network without TLS.
+    #[cfg(feature = "mysql")]
+    Open,
+    /// A Unix socket without TLS.
+    #[cfg(feature = "mysql")]
+    Socket,
+}
+
 /// What the client library does for one database.
 pub(super) trait Driver: sqlx::Database {
     /// What a new connection is told.
     const GREETING: Option<&'static str>;
+
+    /// Whether a connection that somebody left in the middle of a call can be put in order. Where it cannot, calls go on until
+    /// what was sent has been answered.
+    const MENDS: bool;
 
     /// What comes before a connection is made.
     fn prepare(
         options: &<Self::Connection as Connection>::Options,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Carries statements out, as long as somebody wants them.
     fn all<'c>(
         connection: &'c mut Self::Connection,
         statements: &'c [Statement],
+        is_wanted: &'c (dyn Fn() -> bool + Sync),
     ) -> impl Future<Output = sqlx::Result<Vec<Outcome>>> + Send + 'c;
 
     fn greet<'c>(
         connection: &'c mut Self::Connection,
     ) -> impl Future<Output = sqlx::Result<()>> + Send + 'c;
 
-    /// Puts a connection in order that somebody left in the middle of a call.
+    fn way(options: &<Self::Connection as Connection>::Options) -> Way;
+
+    /// Puts a connection in order that was left in the middle of a transaction.
     fn repair<'c>(
         connection: &'c mut Self::Connection,
     ) -> impl Future<Output = sqlx::Result<()>> + Send + 'c;
@@ -153,9 +173,18 @@ pub(super) trait Driver: sqlx::Database {
 
 /// The same words for each database, because their types have no common bounds that are shorter.
 macro_rules! driver {
-    ($database:ty, begin: $begin:literal, greeting: $greeting:expr, prepare: $prepare:expr) => {
+    (
+        $database:ty, begin: $begin:literal, greeting: $greeting:expr, mends: $mends:literal, prepare: $prepare:expr,
+        way: $way:expr
+    ) => {
         impl Driver for $database {
             const GREETING: Option<&'static str> = $greeting;
+
+            const MENDS: bool = $mends;
+
+            fn way(options: &<Self::Connection as Connection>::Options) -> Way {
+                $way(options)
+            }
 
             async fn prepare(
                 options: &<Self::Connection as Connection>::Options,
@@ -166,13 +195,24 @@ macro_rules! driver {
             async fn all<'c>(
                 connection: &'c mut Self::Connection,
                 statements: &'c [Statement],
+                is_wanted: &'c (dyn Fn() -> bool + Sync),
             ) -> sqlx::Result<Vec<Outcome>> {
                 async fn one(
                     connection: &mut <$database as sqlx::Database>::Connection,
                     statement: &Statement,
+                    is_wanted: &(dyn Fn() -> bool + Sync),
                 ) -> sqlx::Result<Outcome> {
                     let text = AssertSqlSafe(statement.text.clone());
-                    let mut query = sqlx::query::<$database>(text).persistent(statement.is_usual);
+                    if !$mends {
+                        // Nothing is done late that nobody waits for any more, though its connection goes on.
+                        let text = AssertSqlSafe(statement.text.clone()).into_sql_str();
+                        sqlx::Executor::prepare(&mut *connection, text).await?;
+                        if !is_wanted() {
+                            return Err(sqlx::Error::RowNotFound);
+                        }
+                    }
+                    let mut query =
+                        sqlx::query::<$database>(text).persistent(!$mends || statement.is_usual);
                     for argument in &statement.arguments {
                         query = match argument {
                             Argument::Int(number) => query.bind(*number),
@@ -209,12 +249,12 @@ macro_rules! driver {
                     let mut transaction = connection.begin_with($begin).await?;
                     let mut outcomes = Vec::with_capacity(statements.len());
                     for statement in statements {
-                        outcomes.push(one(&mut transaction, statement).await?);
+                        outcomes.push(one(&mut transaction, statement, is_wanted).await?);
                     }
                     transaction.commit().await?;
                     return Ok(outcomes);
                 };
-                Ok(vec![one(connection, statement).await?])
+                Ok(vec![one(connection, statement, is_wanted).await?])
             }
 
             async fn greet(connection: &mut Self::Connection) -> sqlx::Result<()> {
@@ -241,20 +281,33 @@ driver!(
     sqlx::Sqlite,
     begin: "BEGIN IMMEDIATE",
     greeting: None,
-    prepare: super::sqlite::create
+    mends: true,
+    prepare: super::sqlite::create,
+    way: |_: &_| Way::Any
 );
-// Each statement sees what is there when it begins; a stricter level would refuse what the conditions decide.
+// Each statement sees what is there when it begins; a stricter level would refuse what the conditions decide. Who left in the
+// middle of a transaction may hold rows for as long as the server does not notice, so nobody waits for long.
 #[cfg(feature = "postgres")]
 driver!(
     sqlx::Postgres,
     begin: "BEGIN",
-    greeting: Some("SET default_transaction_isolation = 'read committed'"),
-    prepare: |_: &_| Ok(())
+    greeting: Some("SET default_transaction_isolation = 'read committed'; SET lock_timeout = '2s'"),
+    mends: true,
+    prepare: |_: &_| Ok(()),
+    way: |_: &_| Way::Any
 );
+// What the server's own defaults say of the same things is somebody else's business: a lenient one would put rows without a
+// generation. A call that was left while its statement was being prepared leaves answers that the client library does not
+// expect, so none is left. Nor is a statement closed: the next one would wait until the server has confirmed that.
 #[cfg(feature = "mysql")]
 driver!(
     sqlx::MySql,
     begin: "BEGIN",
-    greeting: Some("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"),
-    prepare: |_: &_| Ok(())
+    greeting: Some(
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, innodb_lock_wait_timeout = 2"
+    ),
+    mends: false,
+    prepare: |_: &_| Ok(()),
+    way: super::mysql::way
 );

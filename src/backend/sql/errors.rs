@@ -4,7 +4,7 @@ use std::io;
 
 use sqlx::error::DatabaseError;
 
-use super::Dialect;
+use super::{Dialect, driver::Way};
 use crate::{Error, ErrorKind};
 
 /// Why a statement was not carried out.
@@ -78,11 +78,34 @@ pub(super) fn asking(dialect: Dialect, error: &sqlx::Error) -> Failure {
     }
 }
 
-/// Why there is no connection.
-pub(super) fn connecting(dialect: Dialect, error: &sqlx::Error) -> Failure {
+/// Why there is no connection by this way.
+#[cfg_attr(
+    not(feature = "mysql"),
+    allow(
+        unused_variables,
+        reason = "the errors of the others mean the same by every way"
+    )
+)]
+pub(super) fn connecting(dialect: Dialect, way: Way, error: &sqlx::Error) -> Failure {
     let settings = dialect.settings();
     let error = match error {
+        // It took what was to ask for its public key for the password.
+        #[cfg(feature = "mysql")]
+        sqlx::Error::Database(error) if way == Way::Socket && mysql_number(&**error) == 1045 => {
+            Error::new(
+                ErrorKind::Backend,
+                "the server does not let this user in with this password, which goes by TLS only where it is one of \
+                 caching_sha2_password: see CACHE_MYSQL_URL, CACHE_MYSQL_TLS=true and CACHE_MYSQL_CA_FILE",
+            )
+        }
         sqlx::Error::Database(_) => return asking(dialect, error),
+        // Without TLS there is one thing only that the client library refuses to do.
+        #[cfg(feature = "mysql")]
+        sqlx::Error::Configuration(_) if way != Way::Any => Error::new(
+            ErrorKind::Backend,
+            "the server wants this user's password by TLS (caching_sha2_password): set CACHE_MYSQL_TLS=true, and \
+             CACHE_MYSQL_CA_FILE where the server made its certificates itself",
+        ),
         #[cfg(any(feature = "postgres", feature = "mysql"))]
         sqlx::Error::Io(io) if super::tls::within(io).is_some() => match super::tls::within(io) {
             Some(error) => super::tls::refused(settings, error),
@@ -108,7 +131,10 @@ pub(super) fn connecting(dialect: Dialect, error: &sqlx::Error) -> Failure {
         sqlx::Error::Tls(error) => super::tls::refused(settings, &**error),
         sqlx::Error::Protocol(_) => Error::new(
             ErrorKind::Backend,
-            format!("what answers at the address of {settings}_URL is no such server"),
+            format!(
+                "what answers at the address of {settings}_URL is no such server, or wants proof of the user in a way that \
+                 is not known here"
+            ),
         ),
         _ => Error::new(
             ErrorKind::Unavailable,
@@ -250,7 +276,12 @@ fn postgres(error: &dyn DatabaseError) -> Reading {
             ErrorKind::TooLarge,
             "the value is longer than PostgreSQL takes",
         ),
-        "57014" | "55P03" => reading(
+        "55P03" => reading(
+            Busy,
+            ErrorKind::Timeout,
+            "other statements were in the way for too long",
+        ),
+        "57014" => reading(
             Other,
             ErrorKind::Timeout,
             "the server ended the statement, because it took too long",
@@ -279,11 +310,16 @@ fn postgres(error: &dyn DatabaseError) -> Reading {
 }
 
 #[cfg(feature = "mysql")]
+fn mysql_number(error: &dyn DatabaseError) -> u16 {
+    error
+        .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+        .map_or(0, sqlx::mysql::MySqlDatabaseError::number)
+}
+
+#[cfg(feature = "mysql")]
 fn mysql(error: &dyn DatabaseError) -> Reading {
     use Cause::{Broken, Busy, NoNamespace, NoTable, Other};
-    let number = error
-        .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
-        .map_or(0, sqlx::mysql::MySqlDatabaseError::number);
+    let number = mysql_number(error);
     match number {
         1048 => reading(NoNamespace, ErrorKind::Backend, "the namespace is gone"),
         1146 => reading(NoTable, ErrorKind::Backend, "the tables are gone"),
@@ -319,6 +355,12 @@ fn mysql(error: &dyn DatabaseError) -> Reading {
             "the value is longer than the server's max_allowed_packet",
         ),
         1021 | 1114 => reading(Other, ErrorKind::TooLarge, "the disk of the server is full"),
+        1665 => reading(
+            Other,
+            ErrorKind::Backend,
+            "the server keeps a log of statements, which does not go with READ COMMITTED: set its binlog_format to \
+             ROW or MIXED",
+        ),
         1290 | 1792 | 1836 => reading(
             Other,
             ErrorKind::Unavailable,

@@ -9,7 +9,8 @@ use sqlx::{
 
 use super::{
     Dialect, backend, common_methods,
-    pool::Pool,
+    driver::Way,
+    pool::{Pool, SILENCE},
     server::{Proof, Server, server_methods},
     shared::{Common, Sql},
 };
@@ -26,7 +27,7 @@ const MAX_VALUE_LEN: usize = (16 << 20) - super::shared::PACKET_ROOM;
 /// Keeps entries in tables of a MySQL or MariaDB database, for every process that uses it.
 ///
 /// It is the backend to choose where the database is there already and another server is not worth its while. It is
-/// tested on MariaDB 10.11, and says nothing to the server that MySQL 8 does not know too.
+/// tested on MariaDB 10.11 and MySQL 9.7, and says nothing to the server that MySQL 8.0 and MariaDB 10.6 do not know too.
 ///
 /// # Examples
 ///
@@ -69,8 +70,11 @@ const MAX_VALUE_LEN: usize = (16 << 20) - super::shared::PACKET_ROOM;
 ///
 /// # Passwords
 ///
-/// MySQL's `caching_sha2_password` needs TLS or a Unix socket: without either the server's public key would have to be
-/// taken on trust, and the client library does not do that here.
+/// By `caching_sha2_password`, which is all that MySQL 9 has, a password goes by TLS only, on a Unix socket too: without, the
+/// server's public key would have to be taken on trust, and the client library does not do that here. A MySQL that nobody
+/// gave certificates makes its own, for no host, with an authority in `ca.pem` of its data: that is `?ssl-mode=verify-ca` in
+/// the URL and [`ca`](MySqlBuilder::ca). What seems to work without TLS works as long as the server remembers that the
+/// user came by TLS before, and not after its next start.
 ///
 /// # When the server fails
 ///
@@ -149,7 +153,22 @@ impl MySqlBuilder {
                 .ssl_client_cert_from_pem(certificate)
                 .ssl_client_key_from_pem(key);
         }
+        // What a connection needs, it is told once.
+        let options = options
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .timezone(None)
+            .set_names(false);
         Ok(options.disable_statement_logging())
+    }
+}
+
+/// The client library sends a password by a Unix socket no more than by a network.
+pub(super) fn way(options: &MySqlConnectOptions) -> Way {
+    match (options.get_ssl_mode(), options.get_socket()) {
+        (MySqlSslMode::Disabled, None) => Way::Open,
+        (MySqlSslMode::Disabled, Some(_)) => Way::Socket,
+        _ => Way::Any,
     }
 }
 

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, oneshot},
     time::timeout,
 };
 
@@ -31,7 +31,7 @@ use super::{
 use crate::{Error, ErrorKind, Timestamp, backend::pauses::Pauses};
 
 /// A server that is silent for so long is not waited for any longer.
-const SILENCE: Duration = Duration::from_secs(10);
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
 /// A connection that was idle for longer is asked for a sign of life before it is used.
 const IDLE: Duration = Duration::from_secs(20);
@@ -62,6 +62,8 @@ struct Shared<D: Driver> {
     /// Why the latest connection was not made.
     refusal: Mutex<Option<Failure>>,
     connect_timeout: Duration,
+    /// How long an answer may take.
+    silence: Duration,
     closed: AtomicBool,
 }
 
@@ -128,15 +130,25 @@ impl<D: Driver> Drop for Seat<D> {
 /// A connection that is in use.
 struct Used<D: Driver> {
     parts: Option<(Seat<D>, D::Connection)>,
-    /// Whether it is in the middle of a call.
-    busy: bool,
+    place: Place,
+}
+
+/// Where a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Between calls.
+    Outside,
+    /// In the middle of a call: there is more to come of its answer.
+    Within,
+    /// After an answer that it was not what was wanted, and perhaps within a transaction.
+    Refused,
 }
 
 impl<D: Driver> Used<D> {
     fn new(seat: Seat<D>, connection: D::Connection) -> Self {
         Self {
             parts: Some((seat, connection)),
-            busy: false,
+            place: Place::Outside,
         }
     }
 }
@@ -146,11 +158,13 @@ impl<D: Driver> Drop for Used<D> {
         let Some((seat, mut connection)) = self.parts.take() else {
             return;
         };
-        if !self.busy {
-            return seat.keep(connection);
+        match self.place {
+            Place::Outside => return seat.keep(connection),
+            // Somebody gave up waiting. What the server has yet to answer must not be taken for the answer to another one,
+            // nor what is done next belong to a transaction that nobody ends.
+            Place::Within if !D::MENDS => return,
+            Place::Within | Place::Refused => {}
         }
-        // Somebody gave up waiting. What the server has yet to answer must not be taken for the answer to another one, nor
-        // what is done next belong to a transaction that nobody ends.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 if let Ok(Ok(())) = timeout(REPAIR, D::repair(&mut connection)).await {
@@ -167,6 +181,7 @@ impl<D: Driver> Pool<D> {
         options: Options<D>,
         size: usize,
         connect_timeout: Duration,
+        silence: Duration,
     ) -> Self {
         Self(Arc::new(Shared {
             dialect,
@@ -178,6 +193,7 @@ impl<D: Driver> Pool<D> {
             fewer: Notify::new(),
             refusal: Mutex::default(),
             connect_timeout,
+            silence,
             closed: AtomicBool::new(false),
         }))
     }
@@ -251,32 +267,55 @@ impl<D: Driver> Pool<D> {
     }
 
     async fn once(&self, statements: &[Statement]) -> Result<Vec<Outcome>, Failure> {
-        let mut used = self.acquire().await?;
-        used.busy = true;
-        let Some((_, connection)) = used.parts.as_mut() else {
-            return Err(errors::closed().into());
-        };
-        let done = timeout(SILENCE, D::all(connection, statements)).await;
-        let Ok(done) = done else {
-            used.parts = None;
-            let message = format!("the database did not answer within {SILENCE:?}");
-            return Err(Error::new(ErrorKind::Timeout, message).into());
-        };
-        match done {
-            Ok(outcomes) => {
-                used.busy = false;
-                Ok(outcomes)
+        let used = self.acquire().await?;
+        if D::MENDS {
+            return carry_out(&self.0, used, statements, &|| true).await;
+        }
+        let (shared, statements) = (self.0.clone(), statements.to_vec());
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let done = carry_out(&shared, used, &statements, &|| !answer.is_closed()).await;
+            // Nobody may be there to take it.
+            drop(answer.send(done));
+        });
+        let none =
+            |_| Err(Error::new(ErrorKind::Unavailable, "the call ended with its runtime").into());
+        answered.await.unwrap_or_else(none)
+    }
+}
+
+async fn carry_out<D: Driver>(
+    shared: &Shared<D>,
+    mut used: Used<D>,
+    statements: &[Statement],
+    is_wanted: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Outcome>, Failure> {
+    used.place = Place::Within;
+    let Some((_, connection)) = used.parts.as_mut() else {
+        return Err(errors::closed().into());
+    };
+    let silence = shared.silence;
+    let done = timeout(silence, D::all(connection, statements, is_wanted)).await;
+    let Ok(done) = done else {
+        used.parts = None;
+        let message = format!("the database did not answer within {silence:?}");
+        return Err(Error::new(ErrorKind::Timeout, message).into());
+    };
+    match done {
+        Ok(outcomes) => {
+            used.place = Place::Outside;
+            Ok(outcomes)
+        }
+        Err(error) => {
+            used.place = Place::Refused;
+            let failure = errors::asking(shared.dialect, &error);
+            if failure.cause == Cause::Broken {
+                used.parts = None;
+                // What ended this connection has probably ended the others.
+                let others = std::mem::take(&mut *shared.idle());
+                shared.lose(others.len());
             }
-            Err(error) => {
-                let failure = errors::asking(self.0.dialect, &error);
-                if failure.cause == Cause::Broken {
-                    used.parts = None;
-                    // What ended this connection has probably ended the others.
-                    let others = std::mem::take(&mut *self.0.idle());
-                    self.0.lose(others.len());
-                }
-                Err(failure)
-            }
+            Err(failure)
         }
     }
 }
@@ -292,7 +331,8 @@ fn connect<D: Driver>(seat: Seat<D>, shared: Arc<Shared<D>>) {
                 Ok(connection)
             };
             let made = made.await;
-            made.map_err(|error| errors::connecting(shared.dialect, &error))
+            let way = D::way(&shared.options);
+            made.map_err(|error| errors::connecting(shared.dialect, way, &error))
         };
         let made = timeout(shared.connect_timeout, connect).await;
         let made = made.unwrap_or_else(|_| {
@@ -301,7 +341,10 @@ fn connect<D: Driver>(seat: Seat<D>, shared: Arc<Shared<D>>) {
             Err(Error::new(ErrorKind::Timeout, message).into())
         });
         match made {
-            Ok(connection) => seat.keep(connection),
+            Ok(connection) => {
+                *shared.refusal() = None;
+                seat.keep(connection);
+            }
             Err(failure) => {
                 *shared.refusal() = Some(failure);
                 drop(seat);
@@ -317,10 +360,14 @@ where
 {
     async fn run(&self, statements: &[Statement]) -> Result<Vec<Outcome>, Failure> {
         let mut pauses = Pauses::new(PATIENCE);
+        let begun = Timestamp::now();
+        // The database may have waited itself.
+        let is_early = || Timestamp::now().since(begun) < PATIENCE;
         let mut repeats = statements.iter().all(|statement| statement.repeats);
         loop {
             match self.once(statements).await {
-                Err(failure) if failure.cause == Cause::Busy && pauses.next().await => {}
+                Err(failure)
+                    if failure.cause == Cause::Busy && is_early() && pauses.next().await => {}
                 // A connection that was cut while it was idle is found out by its next user.
                 Err(failure) if failure.cause == Cause::Broken && repeats => repeats = false,
                 done => return done,

@@ -9,7 +9,7 @@ use sqlx::{
 
 use super::{
     Dialect, backend, common_methods,
-    pool::Pool,
+    pool::{Pool, SILENCE},
     server::{Proof, Server, server_methods},
     shared::{Common, Sql},
 };

@@ -202,7 +202,7 @@ macro_rules! server_methods {
         pub fn connect_lazily(self) -> crate::Result<Backend> {
             let options = self.options().map_err(|error| error.on(DIALECT.name(), "connect"))?;
             let common = &self.common;
-            let pool = Pool::<Database>::new(DIALECT, options, common.pool_size, common.connect_timeout);
+            let pool = Pool::<Database>::new(DIALECT, options, common.pool_size, common.connect_timeout, SILENCE);
             let sql = Sql::new(DIALECT, Box::new(pool), common, MAX_VALUE_LEN)?;
             Ok(Backend(sql))
         }

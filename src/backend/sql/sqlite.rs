@@ -19,7 +19,7 @@ use super::{
     Dialect, backend, common_methods,
     driver::{Engine, Outcome, Statement},
     errors::Failure,
-    pool::Pool,
+    pool::{Pool, SILENCE},
     shared::{Common, Sql},
 };
 use crate::{Error, ErrorKind, Result};
@@ -193,7 +193,8 @@ impl SqliteBuilder {
             .pragma("journal_size_limit", LOG_LEN.to_string())
             .disable_statement_logging();
         let turn = TURN.max(2 * self.busy_timeout);
-        let pool = |size| Pool::new(Dialect::Sqlite, options.clone(), size, turn);
+        let silence = SILENCE + self.busy_timeout;
+        let pool = |size| Pool::new(Dialect::Sqlite, options.clone(), size, turn, silence);
         let file = File {
             readers: pool(self.common.pool_size),
             writer: pool(1),

@@ -291,7 +291,11 @@ impl Statements {
                 "DELETE FROM {entries} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {entries} WHERE {condition} \
                  LIMIT ? FOR UPDATE SKIP LOCKED))"
             ),
-            Dialect::MySql => format!("DELETE FROM {entries} WHERE {condition} LIMIT ?"),
+            // Neither has such words for DELETE itself.
+            Dialect::MySql => format!(
+                "DELETE e FROM (SELECT generation, id FROM {entries} WHERE {condition} LIMIT ? FOR UPDATE SKIP LOCKED) d \
+                 STRAIGHT_JOIN {entries} e ON e.generation = d.generation AND e.id = d.id"
+            ),
         })
     }
 

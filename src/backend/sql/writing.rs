@@ -17,9 +17,12 @@ use crate::{
     Entry, Error, ErrorKind, Key, Lease, PutMode, Result, Timestamp, backend::generation::Namespace,
 };
 
-/// So many rows, and about so many bytes, are written by one statement.
+/// So many rows, and about so many bytes, are written by one statement, unless the database takes fewer.
 const ROWS: usize = 128;
 const BYTES: usize = 1 << 20;
+
+/// What a row has beside its payload, its key and the name of its namespace.
+const ROW: usize = 128;
 
 /// What is done for an entry that is put.
 enum Plan {
@@ -43,12 +46,20 @@ struct Writing<'a> {
     plan: Plan,
 }
 
+impl Writing<'_> {
+    fn bytes(&self) -> usize {
+        // The names of namespaces are no longer than keys.
+        self.entry.payload().len() + 2 * self.id.len() + ROW
+    }
+}
+
 /// Writes that go together.
 #[derive(Default)]
 struct Batch<'a> {
     writings: Vec<Writing<'a>>,
     ids: HashSet<&'a Bytes>,
     bytes: usize,
+    most: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -65,12 +76,12 @@ impl<'a> Batch<'a> {
         };
         together
             && self.writings.len() < ROWS
-            && self.bytes + writing.entry.payload().len() <= BYTES
+            && self.bytes + writing.bytes() <= self.most
             && !self.ids.contains(writing.id)
     }
 
     fn add(&mut self, writing: Writing<'a>) {
-        self.bytes += writing.entry.payload().len();
+        self.bytes += writing.bytes();
         self.ids.insert(writing.id);
         self.writings.push(writing);
     }
@@ -97,7 +108,11 @@ impl Sql {
         let mut kept = vec![false; entries.len()];
         let mut refused = None;
         for group in self.groups(entries.iter().map(|(key, ..)| key)) {
-            let mut batch = Batch::default();
+            let empty = || Batch {
+                most: BYTES.min(self.largest()),
+                ..Batch::default()
+            };
+            let mut batch = empty();
             for (&place, id) in group.places.iter().zip(&group.ids) {
                 let (_, entry, mode) = &entries[place];
                 let writing = Writing {
@@ -110,7 +125,7 @@ impl Sql {
                     continue;
                 }
                 if !batch.takes(&writing) {
-                    let full = std::mem::take(&mut batch);
+                    let full = std::mem::replace(&mut batch, empty());
                     self.put_batch(&group.namespace, full, &mut kept, &mut refused)
                         .await?;
                 }

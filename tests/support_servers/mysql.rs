@@ -24,11 +24,57 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const USER: &str = "app";
 const PASSWORD: &str = "s3cret";
 
-/// What kind of MariaDB to start.
-#[derive(Clone, Debug, Default)]
+/// Whose server it is. Both speak one protocol, and mostly one language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Product {
+    MariaDb,
+    /// The one whose program `LARDER_TEST_MYSQLD` names.
+    MySql,
+}
+
+impl Product {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::MariaDb => "MariaDB",
+            Self::MySql => "MySQL",
+        }
+    }
+
+    /// One without anything special.
+    pub(crate) fn start(self) -> Option<MySql> {
+        self.with().start()
+    }
+
+    /// One with something special.
+    pub(crate) fn with(self) -> Options {
+        Options {
+            product: self,
+            tls: false,
+            wants_client_certificate: false,
+            has_own_certificates: false,
+            settings: Vec::new(),
+        }
+    }
+
+    /// The server's program; that of MariaDB is in `sbin` on Debian.
+    fn server(self) -> Option<PathBuf> {
+        if self == Self::MySql {
+            return env::var_os("LARDER_TEST_MYSQLD").map(PathBuf::from);
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+        let mut programs = folders.map(|folder| folder.join("mariadbd"));
+        programs.find(|program| program.is_file())
+    }
+}
+
+/// What kind of server to start.
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
+    product: Product,
     tls: bool,
     wants_client_certificate: bool,
+    has_own_certificates: bool,
     settings: Vec<String>,
 }
 
@@ -45,6 +91,12 @@ impl Options {
         self.tls()
     }
 
+    /// The certificates that MySQL makes for itself, in its data.
+    pub(crate) fn own_certificates(mut self) -> Self {
+        self.has_own_certificates = true;
+        self
+    }
+
     /// One more `--name=value` of the command line.
     pub(crate) fn setting(mut self, setting: &str) -> Self {
         self.settings.push(setting.to_owned());
@@ -52,45 +104,43 @@ impl Options {
     }
 
     /// Starts it on a free port, and waits until it answers.
-    pub(crate) fn start(self) -> Option<MariaDb> {
+    pub(crate) fn start(self) -> Option<MySql> {
+        let name = self.product.name();
         if env::var_os("LARDER_TEST_SKIP_SERVERS").is_some_and(|skip| skip == "1") {
-            super::not_tested("MariaDB", "LARDER_TEST_SKIP_SERVERS is 1");
+            super::not_tested(name, "LARDER_TEST_SKIP_SERVERS is 1");
             return None;
         }
+        if self.product == Product::MySql && self.product.server().is_none() {
+            super::not_tested(name, "LARDER_TEST_MYSQLD names no mysqld");
+            return None;
+        }
+        // The client of MariaDB talks to both.
         for program in ["mariadb-install-db", "mariadb"] {
             assert!(
-                installed(program) && server().is_some(),
+                installed(program) && self.product.server().is_some(),
                 "{program} or mariadbd is not there; install it (on Debian: apt-get install mariadb-server-core \
                  mariadb-client-core), or set LARDER_TEST_SKIP_SERVERS=1 to leave the tests on servers out"
             );
         }
         // Between the moment a port is found free and the server's taking it another may come.
-        let start = || MariaDb::new(self.clone());
-        let (mut mariadb, mut started) = start();
+        let start = || MySql::new(self.clone());
+        let (mut server, mut started) = start();
         for _ in 0..10 {
             match &started {
-                Err(log) if log.contains("Address already in use") => (mariadb, started) = start(),
+                Err(log) if log.contains("Address already in use") => (server, started) = start(),
                 _ => break,
             }
         }
         if let Err(log) = started {
-            panic!("mariadbd did not come up:\n{log}");
+            panic!("{name} did not come up:\n{log}");
         }
-        Some(mariadb)
+        Some(server)
     }
 }
 
-/// The server's program, which Debian has in `sbin`.
-fn server() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    let mut programs = folders.map(|folder| folder.join("mariadbd"));
-    programs.find(|program| program.is_file())
-}
-
-/// A MariaDB in a folder of its own, which ends when this is dropped, or when the tests are killed.
+/// A server in a folder of its own, which ends when this is dropped, or when the tests are killed.
 #[derive(Debug)]
-pub(crate) struct MariaDb {
+pub(crate) struct MySql {
     options: Options,
     port: u16,
     child: Mutex<Option<Child>>,
@@ -98,31 +148,40 @@ pub(crate) struct MariaDb {
     folder: TempDir,
 }
 
-impl MariaDb {
-    /// One without anything special.
-    pub(crate) fn start() -> Option<Self> {
-        Options::default().start()
-    }
-
-    /// One with something special.
-    pub(crate) fn with() -> Options {
-        Options::default()
-    }
-
+impl MySql {
     fn new(options: Options) -> (Self, Result<(), String>) {
         let mut builder = tempfile::Builder::new();
-        builder.prefix("larder-mariadb-");
+        builder.prefix("larder-mysql-");
         let folder = builder.tempdir().unwrap();
-        let mariadb = Self {
+        // MySQL has TLS whether it is asked for or not, and nobody sends it a password without.
+        let has_tls = options.tls || options.product == Product::MySql;
+        let server = Self {
             port: free_port(),
             child: Mutex::new(None),
-            certificates: options.tls.then(|| Certificates::write(folder.path())),
+            certificates: has_tls.then(|| Certificates::write(folder.path())),
             options,
             folder,
         };
-        mariadb.fill();
-        let started = mariadb.launch();
-        (mariadb, started)
+        server.fill();
+        let started = server.launch();
+        (server, started)
+    }
+
+    pub(crate) fn product(&self) -> Product {
+        self.options.product
+    }
+
+    /// Its name and version, as `mariadb 10.11`.
+    pub(crate) fn version(&self) -> String {
+        let version = self.sql("SELECT VERSION()");
+        let parts: Vec<_> = version.split('.').take(2).collect();
+        let name = self.product().name().to_ascii_lowercase();
+        format!("{name} {}", parts.join("."))
+    }
+
+    /// The path of its socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder().join("mysql.sock")
     }
 
     /// The URL with name and password.
@@ -176,7 +235,7 @@ impl MariaDb {
     pub(crate) fn restart(&self) {
         self.kill();
         if let Err(log) = self.launch() {
-            panic!("mariadbd did not come up again:\n{log}");
+            panic!("{} did not come up again:\n{log}", self.product().name());
         }
     }
 
@@ -190,11 +249,20 @@ impl MariaDb {
 
     /// What statements print, sent by `mariadb` over the Unix socket as the user that may do everything.
     pub(crate) fn sql(&self, statements: &str) -> String {
-        let output = self.ask(&format!("USE cache; {statements}"));
+        let output = self.ask(&format!("SET autocommit = 1; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; USE cache; {statements}"));
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{statements}: {errors}");
         let text = String::from_utf8_lossy(&output.stdout);
         text.trim_end().to_owned()
+    }
+
+    /// Ends the connections of a user.
+    pub(crate) fn end_connections(&self, user: &str) {
+        let ids = "SELECT id FROM information_schema.processlist WHERE user";
+        for id in self.sql(&format!("{ids} = '{user}'")).lines() {
+            // It may have ended by itself.
+            self.ask(&format!("KILL {id}"));
+        }
     }
 
     fn ask(&self, statements: &str) -> Output {
@@ -206,15 +274,32 @@ impl MariaDb {
         command.output().unwrap()
     }
 
+    fn program(&self) -> PathBuf {
+        self.product().server().expect("it was there a moment ago")
+    }
+
     fn data(&self) -> PathBuf {
         self.folder().join("data")
     }
 
-    fn socket(&self) -> PathBuf {
-        self.folder().join("mariadb.sock")
-    }
-
     fn fill(&self) {
+        let program = self.program();
+        if self.product() == Product::MySql {
+            return template::copy("larder-mysqld", &self.data(), |data| {
+                let mut initialize = Command::new(program);
+                initialize
+                    .args(["--no-defaults", "--initialize-insecure"])
+                    .arg(format!("--datadir={}", data.display()))
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
+                if is_root() {
+                    initialize.arg("--user=root");
+                }
+                let status = initialize.status().unwrap();
+                assert!(status.success(), "mysqld --initialize-insecure failed");
+            });
+        }
         template::copy("larder-mariadb", &self.data(), |data| {
             let mut install = Command::new("mariadb-install-db");
             install
@@ -239,8 +324,7 @@ impl MariaDb {
     fn launch(&self) -> Result<(), String> {
         let path = self.folder().join("log");
         let log = File::create(&path).unwrap();
-        let program = server().expect("it was there a moment ago");
-        let mut command = mortal(&program.display().to_string());
+        let mut command = mortal(&self.program().display().to_string());
         command
             .arg("--no-defaults")
             .arg(format!("--datadir={}", self.data().display()))
@@ -258,10 +342,15 @@ impl MariaDb {
                 "--performance-schema=OFF",
             ])
             .args(&self.options.settings);
+        if self.product() == Product::MySql {
+            // Another protocol, on a port of its own.
+            command.arg("--mysqlx=OFF");
+        }
         if is_root() {
             command.arg("--user=root");
         }
-        if let Some(certificates) = &self.certificates {
+        let shown = self.certificates.as_ref();
+        if let Some(certificates) = shown.filter(|_| !self.options.has_own_certificates) {
             command
                 .arg(format!(
                     "--ssl-cert={}",
@@ -275,10 +364,10 @@ impl MariaDb {
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         let mut child = spawn(command);
-        let demand = match (&self.certificates, self.options.wants_client_certificate) {
-            (None, _) => "NONE",
-            (Some(_), false) => "SSL",
-            (Some(_), true) => "X509",
+        let demand = match (self.options.tls, self.options.wants_client_certificate) {
+            (false, _) => "NONE",
+            (true, false) => "SSL",
+            (true, true) => "X509",
         };
         let prepare = format!(
             "CREATE DATABASE IF NOT EXISTS cache; CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}' \
@@ -304,7 +393,7 @@ impl MariaDb {
     }
 }
 
-impl Drop for MariaDb {
+impl Drop for MySql {
     fn drop(&mut self) {
         self.kill();
     }
