@@ -231,8 +231,8 @@ async fn cut_within_answers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow() {
-    let link = Link::Delay(Duration::from_millis(60));
-    if let Some(report) = through("slow: 60 ms each way", link).await {
+    let link = Link::Delay(Duration::from_millis(25));
+    if let Some(report) = through("slow: 25 ms each way", link).await {
         survived(&report);
     }
 }

@@ -74,8 +74,9 @@ const NAME: &str = "mongodb";
 ///   (`w=1`), for speed; then a fail-over brings back what was deleted in the moment before it.
 /// * Reads take what the primary has, acknowledged by the others or not (`readConcernLevel=local`). What a primary had alone
 ///   is gone with it, and never returned after the fail-over.
-/// * Until a replica set has chosen a new primary, which takes the servers some ten seconds by default
-///   (`electionTimeoutMillis`), verbs fail at once or within a time-out; then they go to the new one by themselves.
+/// * Until a replica set has a new primary, verbs fail at once or within a time-out; then they go to the new one by
+///   themselves. The servers take some ten seconds for that by default (`electionTimeoutMillis`), and ten more where the
+///   old primary hangs and is not gone (`heartbeatTimeoutSecs`).
 /// * No write is sent twice, whatever `retryWrites` in the URL says, so an `increment` never counts twice. One whose answer
 ///   does not come is an error, and may have been done. Reads are sent again once where the connection breaks
 ///   (`retryReads`).

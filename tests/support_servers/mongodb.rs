@@ -170,7 +170,12 @@ impl MongoDb {
                 doc! { "_id": number as i32, "host": node.address() }
             });
             let members: Vec<_> = members.collect();
-            let quick = doc! { "electionTimeoutMillis": 2_000, "heartbeatIntervalMillis": 500 };
+            let quick = doc! {
+                "electionTimeoutMillis": 2_000,
+                "heartbeatIntervalMillis": 500,
+                // A new primary waits as long for one that hangs, to catch up with it.
+                "heartbeatTimeoutSecs": 2,
+            };
             let set = doc! { "_id": "rs0", "members": members, "settings": quick };
             let direct = format!(
                 "mongodb://{}/?directConnection=true",
