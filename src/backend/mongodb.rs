@@ -26,8 +26,8 @@ const NAME: &str = "mongodb";
 /// Entries in a MongoDB collection, under the feature `mongodb` (`CACHE_TYPE=mongodb`).
 ///
 /// Made by [`builder`](Self::builder), or from `CACHE_MONGODB_*` by [`Cache::from_env`](crate::Cache::from_env). It is
-/// tested on MongoDB 6.0: alone, and as replica sets of one and of three, whose primary is killed and stopped under load.
-/// Cloning shares the connections.
+/// tested on MongoDB 6.0: alone, and as replica sets of one and of three, whose primary is killed under load, and whose other
+/// nodes are. Cloning shares the connections.
 ///
 /// # What it can do
 ///
@@ -75,8 +75,9 @@ const NAME: &str = "mongodb";
 /// * Reads take what the primary has, acknowledged by the others or not (`readConcernLevel=local`). What a primary had alone
 ///   is gone with it, and never returned after the fail-over.
 /// * Until a replica set has a new primary, verbs fail at once or within a time-out; then they go to the new one by
-///   themselves. The servers take some ten seconds for that by default (`electionTimeoutMillis`), and ten more where the
-///   old primary hangs and is not gone (`heartbeatTimeoutSecs`).
+///   themselves. The servers take some ten seconds for that by default (`electionTimeoutMillis`). Where the old primary
+///   hangs and is not gone, it was not back within 15 seconds under load, with two seconds for an election; nothing stale
+///   was shown meanwhile, and nobody waited for more than one time-out.
 /// * No write is sent twice, whatever `retryWrites` in the URL says, so an `increment` never counts twice. One whose answer
 ///   does not come is an error, and may have been done. Reads are sent again once where the connection breaks
 ///   (`retryReads`).
