@@ -1,10 +1,15 @@
 //! `Cache` on servers against their own clients, in one run. See the README beside this file.
 //!
-//! Starts a Redis of its own; Aerospike is measured where `LARDER_TEST_AEROSPIKE_HOSTS` names one.
+//! Starts servers of its own, as the tests do; Aerospike is measured where `LARDER_TEST_AEROSPIKE_HOSTS` names one.
 
 mod aerospike;
+mod dynamodb;
 mod measure;
+mod memcached;
+mod mongodb;
 mod redis;
+mod simplest;
+mod sql;
 
 #[path = "../../tests/support_servers/mod.rs"]
 mod support_servers;
@@ -24,6 +29,24 @@ fn main() {
     }
     if is_wanted("aerospike") {
         on_one_thread(aerospike::run());
+    }
+    if is_wanted("memcached") {
+        on_one_thread(memcached::run());
+    }
+    if is_wanted("mongodb") {
+        on_one_thread(mongodb::run());
+    }
+    if is_wanted("dynamodb") {
+        on_one_thread(dynamodb::run());
+    }
+    if is_wanted("sqlite") {
+        on_one_thread(sql::sqlite());
+    }
+    if is_wanted("postgres") {
+        on_one_thread(sql::postgres());
+    }
+    if is_wanted("mysql") {
+        on_one_thread(sql::mysql());
     }
     if is_wanted("breaker") {
         on_one_thread(open_breaker());

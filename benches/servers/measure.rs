@@ -11,7 +11,7 @@ use std::{
 use tokio::{runtime::Builder, task::LocalSet};
 
 /// How many operations are under way at one time.
-pub(crate) const IN_FLIGHT: [usize; 3] = [1, 64, 512];
+const IN_FLIGHT: [usize; 3] = [1, 64, 512];
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(400);
@@ -52,6 +52,11 @@ pub(crate) fn on_one_thread(work: impl Future<Output = ()>) {
 
 /// Measures each with each number of operations under way, and prints what came out.
 pub(crate) async fn compare(title: &str, contenders: Vec<Contender>) {
+    compare_at(&IN_FLIGHT, title, contenders).await;
+}
+
+/// The same with other numbers of operations under way.
+pub(crate) async fn compare_at(numbers: &[usize], title: &str, contenders: Vec<Contender>) {
     let columns = [
         "in flight",
         "ops/s",
@@ -60,7 +65,7 @@ pub(crate) async fn compare(title: &str, contenders: Vec<Contender>) {
         "more than first",
     ];
     let mut table = Table::new(title, &columns);
-    for in_flight in IN_FLIGHT {
+    for &in_flight in numbers {
         let mut samples = vec![Vec::new(); contenders.len()];
         for _ in 0..ROUNDS {
             for (contender, samples) in contenders.iter().zip(&mut samples) {
