@@ -189,6 +189,19 @@ pub trait Backend: Send + Sync + 'static {
         Err(Error::unsupported(self.name(), "delete_prefix"))
     }
 
+    /// Ends every entry of the bucket that `bucket` is a key of, whatever its name, in one step, and loads of them that
+    /// hold a [lease](Self::get_leased). Says whether that is done; `false` where the entries are kept each by itself, and
+    /// nothing was ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) by backends that never keep a bucket together. One that
+    /// declares [`Capabilities::field_expiry`] does.
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        let _ = bucket;
+        Err(Error::unsupported(self.name(), "clear_bucket"))
+    }
+
     /// Reclaims the space of up to `limit` entries that have ended, and says of how many.
     async fn remove_expired(&self, limit: usize) -> Result<usize>;
 
@@ -297,6 +310,10 @@ pub struct Capabilities {
     pub clear: bool,
     /// [`Backend::delete_prefix`].
     pub delete_prefix: bool,
+    /// Keeps the entries of a bucket together, each with an end of its own, so that [`Backend::clear_bucket`] ends them
+    /// all. Where servers differ in that, it is found out from the server at connecting, and off until then; it changes
+    /// when another server takes over that differs.
+    pub field_expiry: bool,
     /// [`Backend::remove_expired`]; backends whose server reclaims by itself need none.
     pub remove_expired: bool,
     /// Other processes see the same entries.
@@ -320,6 +337,7 @@ impl Capabilities {
         touch: false,
         clear: false,
         delete_prefix: false,
+        field_expiry: false,
         remove_expired: false,
         shared: false,
         persistent: false,
@@ -339,6 +357,7 @@ impl fmt::Debug for Capabilities {
             (self.touch, "touch"),
             (self.clear, "clear"),
             (self.delete_prefix, "delete_prefix"),
+            (self.field_expiry, "field_expiry"),
             (self.remove_expired, "remove_expired"),
             (self.shared, "shared"),
             (self.persistent, "persistent"),

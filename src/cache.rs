@@ -1,5 +1,6 @@
 //! The handle: everything that a handler does with a cache.
 
+mod buckets;
 mod builder;
 mod connect;
 mod entries;
@@ -55,6 +56,7 @@ pub(crate) use tags::fuzzing;
 pub(crate) use tags::{Collected, Seen, Tags};
 pub(crate) use writes::Writes;
 
+use buckets::Bucket;
 use load::Loaded;
 use stats::Counters;
 use ttl::TtlRules;
@@ -98,6 +100,8 @@ struct Inner {
     responses: KeyHead,
     /// The markers of tags.
     tags: KeyHead,
+    /// The bucket that the values are in.
+    bucket: Option<Bucket>,
     shared: Arc<Shared>,
 }
 
@@ -189,14 +193,20 @@ impl Cache {
     /// ```
     #[must_use]
     pub fn scoped(&self, namespace: &str) -> Self {
-        Self::within(namespace, self.0.shared.clone(), self.1.clone())
+        Self::within(namespace, None, self.0.shared.clone(), self.1.clone())
     }
 
-    fn within(namespace: &str, shared: Arc<Shared>, collected: Option<Arc<Collected>>) -> Self {
+    fn within(
+        namespace: &str,
+        bucket: Option<&str>,
+        shared: Arc<Shared>,
+        collected: Option<Arc<Collected>>,
+    ) -> Self {
         let inner = Inner {
-            values: KeyHead::new(namespace, KeySpace::Value, None),
+            values: KeyHead::new(namespace, KeySpace::Value, bucket),
             responses: KeyHead::new(namespace, KeySpace::Response, None),
             tags: KeyHead::new(namespace, KeySpace::Tag, None),
+            bucket: bucket.map(|bucket| Bucket::new(namespace, bucket)),
             namespace: namespace.into(),
             shared,
         };
@@ -218,6 +228,9 @@ impl Cache {
     ///
     /// Loads and responses under way are not kept either. The cost does not grow with the number of entries.
     ///
+    /// The handle of a [bucket](Self::bucket) ends the values and counters of its bucket. Counters have no tags, so where a
+    /// bucket is ended by one, they stay: on memcached, Aerospike, DynamoDB and older Redis servers.
+    ///
     /// # Errors
     ///
     /// The backend's.
@@ -235,6 +248,9 @@ impl Cache {
     /// # }
     /// ```
     pub async fn clear(&self) -> Result<()> {
+        if let Some(bucket) = &self.0.bucket {
+            return self.clear_bucket(bucket).await;
+        }
         self.supersede_all().await;
         let cleared = self.observe(self.backend().clear(&self.0.namespace).await);
         // Whoever asked meanwhile may have found what was there before, and must neither keep it nor share it on.

@@ -162,6 +162,13 @@ impl<'a> KeyRef<'a> {
         &self.0[self.head().len() + 1..]
     }
 
+    /// What the keys of all fields of this key's bucket begin with, as a key without a name; `None` without a bucket.
+    pub(crate) fn bucket_key(&self) -> Option<Self> {
+        let head = self.head();
+        let has_bucket = head.contains(&BUCKET);
+        has_bucket.then(|| Self(&self.0[..=head.len()]))
+    }
+
     /// An owned copy: one allocation.
     pub fn to_key(&self) -> Key {
         Key(Arc::from(self.0))

@@ -58,6 +58,7 @@ macro_rules! behaviours {
     };
 }
 
+mod buckets;
 mod clearing;
 mod conditions;
 mod counters;
@@ -124,6 +125,32 @@ where
     report
 }
 
+/// Runs every behaviour as [`examine`] does, on keys in a bucket: for backends that keep buckets in a way of their own.
+///
+/// # Examples
+///
+/// ```
+/// use larder::{Memory, testing::examine_in_bucket};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let report = examine_in_bucket(|| async { Memory::new() }).await;
+/// assert_eq!(report.failed().count(), 0);
+/// # }
+/// ```
+pub async fn examine_in_bucket<B, F>(start: impl Fn() -> F) -> Report
+where
+    B: Backend,
+    F: Future<Output = B>,
+{
+    let mut report = Report::default();
+    for behaviour in behaviours() {
+        let outcome = behaviour.run_in(&start, Some("bucket: \u{e9}")).await;
+        report.add(behaviour.name(), outcome);
+    }
+    report
+}
+
 /// Every behaviour there is.
 ///
 /// # Examples
@@ -147,6 +174,7 @@ pub fn behaviours() -> impl Iterator<Item = &'static Behaviour> {
         expiry::ALL,
         counters::ALL,
         clearing::ALL,
+        buckets::ALL,
         leases::ALL,
         tags::ALL,
         races::ALL,
@@ -187,13 +215,21 @@ impl Behaviour {
         B: Backend,
         F: Future<Output = B>,
     {
-        match catch(self.check(start)).await {
+        self.run_in(start, None).await
+    }
+
+    async fn run_in<B, F>(&self, start: &impl Fn() -> F, bucket: Option<&'static str>) -> Outcome
+    where
+        B: Backend,
+        F: Future<Output = B>,
+    {
+        match catch(self.check(start, bucket)).await {
             Ok(outcome) => outcome,
             Err(panic) => Outcome::Failed(message(&*panic)),
         }
     }
 
-    async fn check<B, F>(&self, start: &impl Fn() -> F) -> Outcome
+    async fn check<B, F>(&self, start: &impl Fn() -> F, bucket: Option<&'static str>) -> Outcome
     where
         B: Backend,
         F: Future<Output = B>,
@@ -208,7 +244,7 @@ impl Behaviour {
         } else {
             backend.clone()
         };
-        let stage = Stage::new(backend, other);
+        let stage = Stage::new(backend, other, bucket);
         let limit = LIMIT + 10 * capabilities.ttl_resolution;
         let outcome = match tokio::time::timeout(limit, (self.check)(stage.clone())).await {
             Ok(Ok(())) => Outcome::Passed,

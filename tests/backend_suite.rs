@@ -41,6 +41,13 @@ async fn memory_by_lru_passes() {
     leaves_out_nothing_of_memory(&memory_suite(MemoryPolicy::Lru).await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn keys_in_a_bucket_pass_in_memory() {
+    let report = testing::examine_in_bucket(|| async { Memory::new() }).await;
+    matrix::judge("memory", "buckets", &report);
+    leaves_out_nothing_of_memory(&report);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_is_atomic_on_many_threads() {
     for policy in [

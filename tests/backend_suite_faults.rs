@@ -44,6 +44,9 @@ enum Fault {
     StopsShortOfItsLimit,
     EndsNeighboursCounters,
     ReadsLate,
+    LeavesBuckets,
+    EndsNeighbouringBuckets,
+    SaysThatItEndedBuckets,
     IsUnavailable,
     Hangs,
     Panics,
@@ -102,6 +105,7 @@ impl Backend for Faulty {
         if self.fault == StopsShortOfItsLimit {
             can.max_value_len = Some(LIMIT);
         }
+        can.field_expiry &= self.fault != SaysThatItEndedBuckets;
         can
     }
 
@@ -253,6 +257,27 @@ impl Backend for Faulty {
         }
     }
 
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        match self.fault {
+            LeavesBuckets | SaysThatItEndedBuckets => Ok(true),
+            EndsNeighbouringBuckets => {
+                let head = bucket.bucket().unwrap_or_default();
+                let prefix = format!("{}/{head}", bucket.namespace());
+                for key in ["", "s:1", "%3A:1", ":a"] {
+                    let key = [prefix.as_str(), key].concat();
+                    let (head, name) = key.split_once(':').unwrap_or((&key, ""));
+                    let bucket = head
+                        .split_once('/')
+                        .map(|(_, bucket)| bucket.replace("%3A", ":"));
+                    let key = Key::new(&key[..key.find('/').unwrap()], bucket.as_deref(), name);
+                    self.memory.delete(&key).await?;
+                }
+                self.memory.clear_bucket(bucket).await
+            }
+            _ => self.memory.clear_bucket(bucket).await,
+        }
+    }
+
     async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
         match self.fault {
             TakesAPrefixForAKey => Ok(usize::from(self.memory.delete(prefix).await?)),
@@ -363,6 +388,16 @@ async fn every_fault_is_found_by_the_behaviour_that_is_about_it() {
             "many_keys_may_be_of_many_namespaces_and_buckets",
         ),
         (AnswersWhenClosed, "a_dropped_close_can_be_finished"),
+        (LeavesBuckets, "clear_bucket_ends_its_whole_bucket"),
+        (LeavesBuckets, "a_counter_of_a_cleared_bucket_starts_anew"),
+        (
+            EndsNeighbouringBuckets,
+            "clear_bucket_leaves_everything_else",
+        ),
+        (
+            SaysThatItEndedBuckets,
+            "a_bucket_that_is_not_kept_together_stays",
+        ),
     ];
     for (fault, behaviour) in faults {
         let outcome = outcome(behaviour, fault).await;

@@ -166,6 +166,11 @@ impl Backend for Leases {
         self.memory.clear(namespace).await
     }
 
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        self.invalidate_elsewhere();
+        self.memory.clear_bucket(bucket).await
+    }
+
     async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
         self.invalidate_elsewhere();
         self.memory.delete_prefix(prefix).await

@@ -86,6 +86,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).delete_prefix(prefix).await
     }
 
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        (**self).clear_bucket(bucket).await
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         (**self).remove_expired(limit).await
     }

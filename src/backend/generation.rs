@@ -28,6 +28,10 @@ pub(super) struct Generation([u8; Generation::LEN]);
 impl Generation {
     pub(super) const LEN: usize = 8;
 
+    /// The first letter of a generation whose buckets are hashes.
+    #[cfg(feature = "redis")]
+    const HASHES: u8 = b'_';
+
     /// One that no namespace has had before.
     pub(super) fn random() -> Self {
         const LETTERS: &[u8; 64] =
@@ -35,6 +39,24 @@ impl Generation {
         let mut bytes = [0; Self::LEN];
         getrandom::fill(&mut bytes).expect("the operating system has a source of random numbers");
         Self(bytes.map(|byte| LETTERS[usize::from(byte % 64)]))
+    }
+
+    /// The same, telling every process how the buckets of the namespace are kept: in one hash each, or in keys.
+    #[cfg(feature = "redis")]
+    pub(super) fn random_with(has_hashes: bool) -> Self {
+        let mut new = Self::random();
+        new.0[0] = match new.0[0] {
+            _ if has_hashes => Self::HASHES,
+            Self::HASHES => b'A',
+            letter => letter,
+        };
+        new
+    }
+
+    /// Whether the buckets of the namespace are in one hash each.
+    #[cfg(feature = "redis")]
+    pub(super) fn has_hashes(self) -> bool {
+        self.0[0] == Self::HASHES
     }
 
     /// The generation that a marker names; `None` for bytes that no marker has.
@@ -250,6 +272,18 @@ mod tests {
         }
         let random = Generation::random();
         assert_eq!(Generation::read(random.as_bytes()), Some(random));
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_generation_says_how_its_buckets_are_kept() {
+        for _ in 0..1_000 {
+            for has_hashes in [false, true] {
+                let letters = Generation::random_with(has_hashes);
+                let read = Generation::read(letters.as_bytes()).unwrap();
+                assert_eq!(read.has_hashes(), has_hashes);
+            }
+        }
     }
 
     #[test]

@@ -50,8 +50,9 @@ impl Default for GuardRules {
 ///   (`enable_time`), as the clients of servers do anyway.
 /// * **A circuit breaker.** After some failures in a row, calls are refused without asking the server. One task asks for
 ///   a sign of life meanwhile, so no request pays for finding out.
-/// * **Invalidations are remembered** when they fail, are refused, or the server has no room to note them: `delete`, `delete_many`, `delete_if`, `delete_prefix`, `clear`, and
-///   puts of [`PutMode::Always`], whose callers say that what was there before is no longer true; the key is deleted
+/// * **Invalidations are remembered** when they fail, are refused, or the server has no room to note them: `delete`,
+///   `delete_many`, `delete_if`, `delete_prefix`, `clear`, `clear_bucket`, and puts of [`PutMode::Always`], whose callers
+///   say that what was there before is no longer true; the key is deleted
 ///   when the server is back. An invalidation that fails opens the breaker at once, and it closes when all of them have
 ///   been replayed, so nothing is read before. While that goes on, new ones are done at once and not remembered any more,
 ///   so that a busy cache comes to an end of it.
@@ -157,7 +158,7 @@ impl Guarded {
         let times = match what {
             Invalidation::Keys(keys) => times(keys.len()),
             Invalidation::Prefix(_) => WHOLE_TIMEOUTS,
-            Invalidation::Version(..) | Invalidation::Namespace(_) => 1,
+            Invalidation::Version(..) | Invalidation::Namespace(_) | Invalidation::Bucket(_) => 1,
         };
         let answer = self.bounded(verb, times, call()).await;
         unfinished.what = None;
@@ -216,7 +217,7 @@ fn is_left_undone(verb: Verb, error: &Error) -> bool {
     let has_no_room = error.kind() == ErrorKind::TooLarge
         && matches!(
             verb,
-            Verb::Delete | Verb::DeleteMany | Verb::DeleteIf | Verb::Clear
+            Verb::Delete | Verb::DeleteMany | Verb::DeleteIf | Verb::Clear | Verb::ClearBucket
         );
     has_no_room || error.is_outage()
 }
@@ -356,6 +357,12 @@ impl Backend for Guarded {
         }
         let what = Invalidation::Prefix(prefix);
         self.invalidate(Verb::DeletePrefix, what, call).await
+    }
+
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        let call = || self.inner.clear_bucket(bucket);
+        let what = Invalidation::Bucket(bucket);
+        self.invalidate(Verb::ClearBucket, what, call).await
     }
 
     async fn remove_expired(&self, limit: usize) -> Result<usize> {

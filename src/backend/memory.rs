@@ -207,6 +207,13 @@ impl Shared {
         live.is_some()
     }
 
+    /// Removes one by one, so that nobody who changes an entry at this moment puts it back.
+    fn delete_prefix(&self, prefix: &[u8]) -> usize {
+        let keys = self.engine.keys(prefix);
+        let deleted = keys.iter().map(Key::as_key_ref);
+        deleted.filter(|key| self.delete(*key, None)).count()
+    }
+
     /// Frees up to `limit` entries that have expired or whose namespace was cleared.
     fn sweep(&self, now: Timestamp, limit: usize) -> usize {
         let clearing = self.clears.start_sweep();
@@ -253,6 +260,7 @@ impl Backend for Memory {
             touch: true,
             clear: true,
             delete_prefix: true,
+            field_expiry: true,
             remove_expired: true,
             max_value_len: Some(self.0.engine.max_payload_len()),
             ..Capabilities::NONE
@@ -358,10 +366,15 @@ impl Backend for Memory {
 
     async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
         self.0.open("delete_prefix")?;
-        // One by one, so that nobody who changes an entry at this moment puts it back.
-        let keys = self.0.engine.keys(prefix.encoded());
-        let deleted = keys.iter().map(Key::as_key_ref);
-        Ok(deleted.filter(|key| self.0.delete(*key, None)).count())
+        Ok(self.0.delete_prefix(prefix.encoded()))
+    }
+
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        self.0.open("clear_bucket")?;
+        if let Some(bucket) = bucket.as_key_ref().bucket_key() {
+            self.0.delete_prefix(bucket.encoded());
+        }
+        Ok(true)
     }
 
     async fn remove_expired(&self, limit: usize) -> Result<usize> {

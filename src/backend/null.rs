@@ -37,6 +37,7 @@ impl Backend for Null {
         Capabilities {
             clear: true,
             delete_prefix: true,
+            field_expiry: true,
             ..Capabilities::NONE
         }
     }
@@ -87,6 +88,10 @@ impl Backend for Null {
 
     async fn clear(&self, _: &str) -> Result<()> {
         Ok(())
+    }
+
+    async fn clear_bucket(&self, _: &Key) -> Result<bool> {
+        Ok(true)
     }
 
     async fn delete_prefix(&self, _: &Key) -> Result<usize> {

@@ -1,5 +1,6 @@
 //! The backend on a Redis or Valkey server.
 
+mod ability;
 mod asking;
 mod builder;
 mod cluster;
@@ -8,6 +9,7 @@ mod dial;
 mod errors;
 mod following;
 mod link;
+mod location;
 mod marks;
 mod progress;
 mod reach;
@@ -321,6 +323,7 @@ impl Backend for Redis {
             touch: true,
             clear: true,
             delete_prefix: false,
+            field_expiry: self.0.reach.has_hashes(),
             remove_expired: true,
             shared: true,
             persistent: true,
@@ -403,6 +406,11 @@ impl Backend for Redis {
     async fn clear(&self, namespace: &str) -> Result<()> {
         let whole = self.0.spaces.named(namespace);
         named(self.0.clear(&whole.spaces).await, "clear")
+    }
+
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        let _changing = self.0.changing_bucket(bucket);
+        named(self.0.clear_bucket(bucket).await, "clear_bucket")
     }
 
     async fn remove_expired(&self, limit: usize) -> Result<usize> {

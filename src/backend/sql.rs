@@ -54,6 +54,7 @@ macro_rules! backend {
                     touch: true,
                     clear: true,
                     delete_prefix: true,
+                    field_expiry: false,
                     remove_expired: true,
                     shared: true,
                     persistent: true,

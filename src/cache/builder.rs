@@ -158,7 +158,7 @@ impl CacheBuilder {
             counters: Default::default(),
             failing: Default::default(),
         };
-        Cache::within(&self.namespace, Arc::new(shared), None)
+        Cache::within(&self.namespace, None, Arc::new(shared), None)
     }
 }
 

@@ -210,6 +210,13 @@ impl Cache {
         if markers.is_empty() {
             return Ok(());
         }
+        let ended = self.end_markers(markers).await;
+        self.tolerate(ended, ())?;
+        self.add(Event::TagInvalidated, markers.len());
+        Ok(())
+    }
+
+    pub(super) async fn end_markers(&self, markers: &[Key]) -> Result<()> {
         self.tags_change(markers);
         self.log_to_others(markers).await;
         let ended = match markers {
@@ -219,9 +226,7 @@ impl Cache {
         let ended = self.observe(ended);
         // Whoever asked meanwhile may have found what was there before, and must neither keep it nor share it on.
         self.tags_change(markers);
-        self.tolerate(ended, ())?;
-        self.add(Event::TagInvalidated, markers.len());
-        Ok(())
+        ended
     }
 
     /// Lets the loads of this process know that what has these tags is not what it was.

@@ -76,6 +76,11 @@ impl TagStamp {
         &self.ids
     }
 
+    /// Whether it is the tag that a bucket has by itself.
+    pub(crate) fn is_of_bucket(&self) -> bool {
+        self.marker.as_key_ref().bucket_key().is_some()
+    }
+
     pub(super) fn weight(&self) -> usize {
         size_of::<Self>() + self.marker.encoded().len()
     }
@@ -98,8 +103,7 @@ impl TagStamp {
             return None;
         }
         let marker = Key::from_encoded(&bytes.split_to(len))?;
-        let is_marker = marker.space() == KeySpace::Tag && marker.bucket().is_none();
-        if !is_marker || !is_tag(marker.name()) {
+        if marker.space() != KeySpace::Tag || !is_tag(marker.name()) {
             return None;
         }
         let mut ids = [0; IDS_LEN];

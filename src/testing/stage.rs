@@ -51,6 +51,8 @@ needs! {
     NO_CLEAR = "clear: false": |can| !can.clear;
     DELETE_PREFIX = "delete_prefix": |can| can.delete_prefix;
     NO_DELETE_PREFIX = "delete_prefix: false": |can| !can.delete_prefix;
+    FIELD_EXPIRY = "field_expiry": |can| can.field_expiry;
+    NO_FIELD_EXPIRY = "stores, field_expiry: false": |can| can.stores && !can.field_expiry;
     REMOVE_EXPIRED = "remove_expired": |can| can.remove_expired;
     SHARED = "shared": |can| can.shared;
     LIMITED = "max_value_len of at most 16 MiB":
@@ -70,6 +72,8 @@ pub(super) struct Stage {
     backend: Arc<dyn Backend>,
     other: Arc<dyn Backend>,
     namespace: Arc<str>,
+    /// The bucket that keys are in, unless a behaviour says otherwise.
+    bucket: Option<&'static str>,
 }
 
 impl Deref for Stage {
@@ -82,7 +86,11 @@ impl Deref for Stage {
 
 impl Stage {
     /// A stage with a second client of the same server, or the same one again where entries are not shared.
-    pub(super) fn new(backend: Arc<dyn Backend>, other: Arc<dyn Backend>) -> Self {
+    pub(super) fn new(
+        backend: Arc<dyn Backend>,
+        other: Arc<dyn Backend>,
+        bucket: Option<&'static str>,
+    ) -> Self {
         static STAGES: AtomicU64 = AtomicU64::new(0);
         let stage = STAGES.fetch_add(1, Ordering::Relaxed);
         // std seeds it from the system's randomness, so runs that share a server do not meet.
@@ -91,6 +99,7 @@ impl Stage {
             backend,
             other,
             namespace: format!("suite-{random:016x}").into(),
+            bucket,
         }
     }
 
@@ -108,7 +117,7 @@ impl Stage {
     }
 
     pub(super) fn key(&self, name: impl AsRef<[u8]>) -> Key {
-        Key::new(&self.namespace, None, name)
+        Key::new(&self.namespace, self.bucket, name)
     }
 
     /// Keys called `0`, `1`, `2` and so on.

@@ -122,6 +122,11 @@ impl Backend for Asking {
         self.memory.clear(namespace).await
     }
 
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        self.travel().await;
+        self.memory.clear_bucket(bucket).await
+    }
+
     async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {
         self.travel().await;
         self.memory.delete_prefix(prefix).await
@@ -265,6 +270,11 @@ impl Backend for Failing {
     async fn clear(&self, namespace: &str) -> Result<()> {
         self.writing().await?;
         self.asking.clear(namespace).await
+    }
+
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        self.writing().await?;
+        self.asking.clear_bucket(bucket).await
     }
 
     async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {

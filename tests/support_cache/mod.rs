@@ -38,6 +38,7 @@ pub struct Puppet {
     pub memory: Memory,
     remote: bool,
     shared: bool,
+    apart: bool,
     state: watch::Sender<State>,
 }
 
@@ -57,6 +58,7 @@ impl Puppet {
             memory: Memory::new(),
             remote: false,
             shared: false,
+            apart: false,
             state: watch::Sender::default(),
         }
     }
@@ -74,6 +76,14 @@ impl Puppet {
         Self {
             shared: true,
             ..Self::remote()
+        }
+    }
+
+    /// Keeps the entries of a bucket each by itself, as most servers do.
+    pub fn apart(self) -> Self {
+        Self {
+            apart: true,
+            ..self
         }
     }
 
@@ -178,6 +188,7 @@ impl Backend for Puppet {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             shared: self.shared,
+            field_expiry: !self.apart,
             ..self.memory.capabilities()
         }
     }
@@ -232,6 +243,13 @@ impl Backend for Puppet {
 
     async fn clear(&self, namespace: &str) -> Result<()> {
         forward!(self, "clear", self.memory.clear(namespace))
+    }
+
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        if self.apart {
+            return Err(Error::unsupported("puppet", "clear_bucket"));
+        }
+        forward!(self, "clear_bucket", self.memory.clear_bucket(bucket))
     }
 
     async fn delete_prefix(&self, prefix: &Key) -> Result<usize> {

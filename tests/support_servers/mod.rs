@@ -63,7 +63,9 @@ pub(crate) use mongodb::{MongoDb, Node};
 pub(crate) use mysql::{MySql, Options as MySqlOptions, Product};
 pub(crate) use postgres::{Options as PostgresOptions, Postgres};
 pub(crate) use proxy::{Link, Proxy};
-pub(crate) use redis::{Options, Redis, redis_cli, redis_name, valkey};
+pub(crate) use redis::{
+    Options, Redis, options_of_valkey, redis_cli, redis_name, valkey, valkey_with,
+};
 pub(crate) use redis_cluster::Cluster;
 pub(crate) use redis_sentinel::{NAME as SENTINEL_NAME, Sentinel};
 pub(crate) use tls::Certificates;

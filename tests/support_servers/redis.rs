@@ -491,6 +491,16 @@ pub(crate) fn redis_cli(arguments: &[impl AsRef<str>]) -> Output {
 
 /// A Valkey server, where `LARDER_TEST_VALKEY` names its program.
 pub(crate) fn valkey() -> Option<Redis> {
+    valkey_with(Options::default())
+}
+
+/// The same with something special.
+pub(crate) fn valkey_with(options: Options) -> Option<Redis> {
+    options_of_valkey(options)?.start()
+}
+
+/// What is needed to start one.
+pub(crate) fn options_of_valkey(options: Options) -> Option<Options> {
     let program = env::var_os("LARDER_TEST_VALKEY").filter(|program| !program.is_empty());
     let Some(program) = program.map(PathBuf::from) else {
         super::not_tested("Valkey", "LARDER_TEST_VALKEY is not set to a valkey-server");
@@ -500,5 +510,5 @@ pub(crate) fn valkey() -> Option<Redis> {
         program.is_file(),
         "LARDER_TEST_VALKEY is not the path of a valkey-server"
     );
-    Options::default().program(program).start()
+    Some(options.program(program))
 }

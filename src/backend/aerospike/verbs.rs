@@ -39,6 +39,7 @@ impl Backend for Aerospike {
             touch: true,
             clear: true,
             delete_prefix: false,
+            field_expiry: false,
             // The server does it, as far as there is a TTL. It cannot tell which entries a clearing has ended.
             remove_expired: false,
             shared: true,

@@ -38,6 +38,7 @@ impl Backend for DynamoDb {
             touch: true,
             clear: true,
             delete_prefix: false,
+            field_expiry: false,
             // The service does it by itself. To find what a clearing has ended, the whole table would have to be read.
             remove_expired: false,
             shared: true,

@@ -52,6 +52,7 @@ verbs! {
     Increment = "increment",
     Clear = "clear",
     DeletePrefix = "delete_prefix",
+    ClearBucket = "clear_bucket",
     RemoveExpired = "remove_expired",
     Ping = "ping",
     Close = "close",

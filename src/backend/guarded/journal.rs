@@ -21,6 +21,8 @@ pub(super) enum Invalidation<'a> {
     Namespace(&'a str),
     /// What is under keys that begin with this one.
     Prefix(&'a Key),
+    /// What is in the bucket of this key.
+    Bucket(&'a Key),
 }
 
 /// What one call to the backend replays.
@@ -30,6 +32,7 @@ pub(super) enum Batch {
     Version(Key, u64),
     Namespace(Arc<str>),
     Prefix(Key),
+    Bucket(Key),
 }
 
 impl From<Invalidation<'_>> for Batch {
@@ -47,7 +50,7 @@ impl Batch {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Keys(keys) => keys.len(),
-            Self::Version(..) | Self::Namespace(_) | Self::Prefix(_) => 1,
+            Self::Version(..) | Self::Namespace(_) | Self::Prefix(_) | Self::Bucket(_) => 1,
         }
     }
 }
@@ -60,6 +63,7 @@ pub(super) struct Journal {
     versions: HashSet<(Key, u64), RandomState>,
     namespaces: HashSet<Arc<str>, RandomState>,
     prefixes: HashSet<Key, RandomState>,
+    buckets: HashSet<Key, RandomState>,
     /// What is being replayed. It is apart from the rest, because what is asked for meanwhile has to be replayed after
     /// it, and stays here until it has succeeded, so that a replay that breaks off loses nothing.
     current: Option<Batch>,
@@ -84,18 +88,24 @@ impl Journal {
                 self.versions
                     .retain(|(key, _)| key.namespace() != namespace);
                 self.prefixes.retain(|key| key.namespace() != namespace);
+                self.buckets.retain(|key| key.namespace() != namespace);
                 self.namespaces.insert(namespace.into());
             }
             Invalidation::Prefix(key) if !self.covers(key) => {
                 self.prefixes.insert(key.clone());
             }
-            Invalidation::Version(..) | Invalidation::Namespace(_) | Invalidation::Prefix(_) => {}
+            Invalidation::Bucket(key) if !self.covers(key) => {
+                self.buckets.insert(key.clone());
+            }
+            Invalidation::Version(..)
+            | Invalidation::Namespace(_)
+            | Invalidation::Prefix(_)
+            | Invalidation::Bucket(_) => {}
         }
-        let single = self.keys.len() + self.versions.len() + self.prefixes.len();
-        if can_clear && single > MOST_KEYS {
+        if can_clear && self.single() > MOST_KEYS {
             let versioned = self.versions.drain().map(|(key, _)| key);
-            let prefixes = self.prefixes.drain();
-            for key in self.keys.drain().chain(versioned).chain(prefixes) {
+            let wide = self.prefixes.drain().chain(self.buckets.drain());
+            for key in self.keys.drain().chain(versioned).chain(wide) {
                 if !self.namespaces.contains(&*key.namespace()) {
                     self.namespaces.insert(key.namespace().into());
                 }
@@ -128,6 +138,10 @@ impl Journal {
             self.prefixes.remove(&prefix);
             return Some(Batch::Prefix(prefix));
         }
+        if let Some(bucket) = self.buckets.iter().next().cloned() {
+            self.buckets.remove(&bucket);
+            return Some(Batch::Bucket(bucket));
+        }
         // A log of tags goes before the markers that it tells of: what is put with new markers asks for the log then.
         let logs = self.keys.iter().filter(|key| is_tag_log(key));
         let mut keys: Arc<[Key]> = logs.take(BATCH).cloned().collect();
@@ -147,8 +161,12 @@ impl Journal {
 
     pub(super) fn len(&self) -> usize {
         let current = self.current.as_ref().map_or(0, Batch::len);
-        let single = self.keys.len() + self.versions.len() + self.prefixes.len();
-        single + self.namespaces.len() + current
+        self.single() + self.namespaces.len() + current
+    }
+
+    /// How much there is beside whole namespaces.
+    fn single(&self) -> usize {
+        self.keys.len() + self.versions.len() + self.prefixes.len() + self.buckets.len()
     }
 
     /// Forgets everything, and says how much that was.
@@ -226,6 +244,26 @@ mod tests {
         batches.sort_by_key(|batch| format!("{batch:?}"));
         let namespaces = ["one", "two"].map(|name| Batch::Namespace(name.into()));
         assert_eq!(batches, namespaces);
+    }
+
+    #[test]
+    fn a_bucket_is_replayed_once_and_not_where_its_namespace_is() {
+        let mut journal = Journal::default();
+        let buckets = ["a", "b"].map(|bucket| Key::new("one", Some(bucket), ""));
+        for bucket in buckets.iter().chain(&buckets) {
+            journal.note(Invalidation::Bucket(bucket), true);
+        }
+        assert_eq!(journal.len(), 2);
+        let mut batches = drain(&mut journal);
+        batches.sort_by_key(|batch| format!("{batch:?}"));
+        assert_eq!(batches.len(), 2);
+        for bucket in &buckets {
+            assert!(batches.contains(&Batch::Bucket(bucket.clone())));
+            journal.note(Invalidation::Bucket(bucket), true);
+        }
+        journal.note(Invalidation::Namespace("one"), true);
+        journal.note(Invalidation::Bucket(&buckets[0]), true);
+        assert_eq!(drain(&mut journal), [Batch::Namespace("one".into())]);
     }
 
     #[test]

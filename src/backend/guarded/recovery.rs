@@ -201,6 +201,14 @@ impl Guarded {
                 let deleted = self.bounded(Verb::DeletePrefix, WHOLE_TIMEOUTS, delete);
                 unless_refused(Verb::DeletePrefix, deleted.await)
             }
+            Batch::Bucket(bucket) => {
+                let clear = self.inner.clear_bucket(bucket);
+                match self.bounded(Verb::ClearBucket, 1, clear).await {
+                    // The cache ends the bucket by its tag.
+                    Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+                    cleared => unless_refused(Verb::ClearBucket, cleared),
+                }
+            }
             Batch::Keys(keys) => {
                 let delete = self.inner.delete_many(keys);
                 let deleted = self

@@ -147,6 +147,11 @@ impl Backend for Client {
         self.server.delete_prefix(prefix).await
     }
 
+    async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        self.call().await?;
+        self.server.clear_bucket(bucket).await
+    }
+
     async fn remove_expired(&self, limit: usize) -> Result<usize> {
         self.call().await?;
         self.server.remove_expired(limit).await

@@ -223,6 +223,7 @@ impl Backend for Memcached {
             touch: true,
             clear: true,
             delete_prefix: false,
+            field_expiry: false,
             // The server does it.
             remove_expired: false,
             shared: true,

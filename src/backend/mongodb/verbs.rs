@@ -35,6 +35,7 @@ impl Backend for MongoDb {
             touch: true,
             clear: true,
             delete_prefix: true,
+            field_expiry: false,
             remove_expired: true,
             shared: true,
             persistent: true,

@@ -8,6 +8,7 @@ use redis::{Cmd, Pipeline, Value};
 use super::{
     Shared, errors,
     link::Live,
+    location::Location,
     reply,
     scripts::Script,
     space::{Space, Trust},
@@ -21,8 +22,8 @@ use crate::{
 const ROUNDS: usize = 16;
 
 pub(super) enum Request {
-    /// The values of keys, to which the marker is added as the last.
-    Read(Vec<Vec<u8>>),
+    /// The values of entries and other keys, to which the marker is added as the last.
+    Read(Vec<Location>),
     /// Commands, to which `GET` of the marker is added as the last.
     Commands(Pipeline),
 }
@@ -58,7 +59,9 @@ impl Shared {
             let generation = self.generation(space, &live).await?;
             let mut request = make(generation, &live);
             match &mut request {
-                Request::Read(keys) => keys.push(space.marker().to_vec()),
+                Request::Read(locations) => {
+                    locations.push(Location::Key(space.marker().to_vec()));
+                }
                 Request::Commands(pipeline) => {
                     pipeline.cmd("GET").arg(space.marker());
                 }
@@ -94,7 +97,8 @@ impl Shared {
         Err(restless())
     }
 
-    /// Calls a script on a key; `add` adds what comes after the key. Again by its text where the server forgot it.
+    /// Calls a script on an entry; `add` adds what comes after its key and before its field. Again by its text where the
+    /// server forgot it.
     pub(super) async fn call(
         &self,
         script: &Script,
@@ -106,8 +110,10 @@ impl Shared {
         loop {
             let answers = self.ask(&space, |generation, live| {
                 let mut command = script.call(live, keys);
-                command.arg(space.stored_key(generation, key.as_key_ref()));
+                let location = space.locate(generation, key);
+                command.arg(location.key());
                 add(&mut command);
+                location.field().map(|field| command.arg(field));
                 let mut pipeline = Pipeline::new();
                 pipeline.add_command(command);
                 Request::Commands(pipeline)
@@ -149,21 +155,28 @@ impl Shared {
         Ok(())
     }
 
-    /// The generation, asked for where this process does not know it.
+    /// The generation, asked for where this process does not know it, and made anew where it keeps buckets in another
+    /// way than the server can.
+    ///
+    /// So all who use a server agree on the way, and nothing that was put in one way is there for those who look in the
+    /// other.
     async fn generation(&self, space: &Space, live: &Arc<Live>) -> Result<Generation> {
-        if let (Some(known), 0) = (space.generation(), space.losses()) {
+        let fits = |known: &Generation| known.has_hashes() == live.has_hashes();
+        let known = space.generation().filter(fits);
+        if let (Some(known), 0) = (known, space.losses()) {
             return Ok(known);
         }
         let _changing = space.changing().await;
         let losses = space.losses();
         if losses > 0 {
-            let new = Generation::random();
+            let new = Generation::random_with(live.has_hashes());
             self.set_marker(space, live.clone(), new).await?;
             space.begin(new);
             space.renewed(losses);
         }
         match space.generation() {
-            Some(known) => Ok(known),
+            Some(known) if fits(&known) => Ok(known),
+            Some(other) => self.agree(space, live, other.as_bytes()).await,
             None => self.agree(space, live, b"").await,
         }
     }
@@ -180,7 +193,7 @@ impl Shared {
     async fn agree(&self, space: &Space, live: &Arc<Live>, seen: &[u8]) -> Result<Generation> {
         let (mut live, mut seen) = (live.clone(), seen.to_vec());
         for _ in 0..ROUNDS {
-            let new = Generation::random();
+            let new = Generation::random_with(live.has_hashes());
             let script = &self.scripts.agree;
             let mut command = script.call(&live, 1);
             command.arg(space.marker()).arg(&seen).arg(new.as_bytes());
@@ -191,10 +204,19 @@ impl Shared {
             }
             let marker = reply::bytes(answer)?.unwrap_or_default();
             match Generation::read(&marker) {
-                Some(found) if space.learn(found) != Marker::Lost => return Ok(found),
+                Some(found) if space.learn(found) != Marker::Lost => {
+                    if found.has_hashes() == live.has_hashes() {
+                        return Ok(found);
+                    }
+                    tracing::info!(
+                        hashes = live.has_hashes(),
+                        "the Redis server keeps buckets in another way than before: the namespace begins anew"
+                    );
+                }
                 // One that is over, or nothing that a marker could be.
-                _ => seen = marker.to_vec(),
+                _ => {}
             }
+            seen = marker.to_vec();
         }
         Err(restless())
     }
@@ -208,7 +230,8 @@ impl Shared {
     async fn clear_in(&self, space: &Space) -> Result<()> {
         let live = self.reach.live(space.slot()).await?;
         let _changing = space.changing().await;
-        let (losses, new) = (space.losses(), Generation::random());
+        let new = Generation::random_with(live.has_hashes());
+        let losses = space.losses();
         match self.set_marker(space, live.clone(), new).await {
             Ok(_) => {
                 space.begin(new);

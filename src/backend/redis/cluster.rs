@@ -232,6 +232,13 @@ impl Cluster {
         known.slots = slots;
     }
 
+    /// Whether all nodes that have slots are known to keep buckets in hashes.
+    pub(super) fn has_hashes(&self) -> bool {
+        let known = self.known();
+        let has_hashes = |node: &Node| known.links.get(node).is_some_and(Link::has_hashes);
+        !known.slots.is_empty() && known.slots.all(has_hashes)
+    }
+
     /// The ways to all nodes that have slots.
     pub(super) async fn links(&self) -> Result<Vec<Link>> {
         self.open()?;

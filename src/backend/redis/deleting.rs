@@ -4,10 +4,10 @@
 //! the key is gone, and finds it raised when a load ends. It does not matter whether anything was under the key.
 
 use futures_util::future::join_all;
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 
 use super::{Shared, asking::Request, reply, scripts::version_text, space::Space};
-use crate::{Key, Result};
+use crate::{ErrorKind, Key, Result};
 
 /// What a counter is raised by: so much that a counter which was lost and begun anew is not taken for the old one.
 pub(super) fn step() -> i64 {
@@ -50,17 +50,13 @@ impl Shared {
                 pipeline.cmd("INCRBY").arg(counter).arg(*step);
             }
             for key in keys {
-                let stored_key = space.stored_key(generation, key.as_key_ref());
-                pipeline.cmd("UNLINK").arg(stored_key);
+                pipeline.add_command(space.locate(generation, key).remove());
             }
             Request::Commands(pipeline)
         });
         let answers = answers.await?;
         let (raised, unlinked) = answers.values.split_at(counters.len());
-        let mut removed = unlinked
-            .iter()
-            .map(reply::any)
-            .collect::<Result<Vec<_>>>()?;
+        let mut removed = self.removed(space, keys, unlinked).await?;
         if raised.iter().any(|value| reply::integer(value).is_err()) {
             let again = self.delete_without_room(space, keys, &counters).await?;
             removed = removed
@@ -87,13 +83,90 @@ impl Shared {
             let mut pipeline = Pipeline::new();
             pipeline.cmd("UNLINK").arg(counters);
             for key in keys {
-                let stored_key = space.stored_key(generation, key.as_key_ref());
-                pipeline.cmd("UNLINK").arg(stored_key);
+                pipeline.add_command(space.locate(generation, key).remove());
             }
             Request::Commands(pipeline)
         });
         let values = answers.await?.values;
-        values.iter().map(reply::any).skip(1).collect()
+        let removed = values.get(1..).unwrap_or_default();
+        self.removed(space, keys, removed).await
+    }
+
+    /// Which of the keys were removed. What others put where a bucket's hash should be goes as a whole.
+    async fn removed(&self, space: &Space, keys: &[&Key], answers: &[Value]) -> Result<Vec<bool>> {
+        let mut removed = Vec::with_capacity(keys.len());
+        let mut foreign = Vec::new();
+        for (&key, answer) in keys.iter().zip(answers) {
+            removed.push(match reply::any(answer) {
+                Err(error) if error.kind() == ErrorKind::WrongType => {
+                    foreign.push(key);
+                    false
+                }
+                answer => answer?,
+            });
+        }
+        self.remove_foreign(space, &foreign).await?;
+        Ok(removed)
+    }
+
+    /// Removes all that is under the keys of the server that these keys lead to.
+    pub(super) async fn remove_foreign(&self, space: &Space, keys: &[&Key]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let answers = self.ask(space, |generation, _| {
+            let mut pipeline = Pipeline::with_capacity(keys.len() + 1);
+            for key in keys {
+                let location = space.locate(generation, key);
+                pipeline.cmd("UNLINK").arg(location.key());
+            }
+            Request::Commands(pipeline)
+        });
+        let answers = answers.await?.values;
+        answers
+            .iter()
+            .try_for_each(|answer| reply::any(answer).map(drop))
+    }
+
+    /// Ends a bucket that is in one hash, and says whether it is kept so.
+    pub(super) async fn clear_bucket(&self, bucket: &Key) -> Result<bool> {
+        let space = self.spaces.of(bucket);
+        let counters = space.counter_keys_of_bucket(bucket);
+        let steps: Vec<_> = counters.iter().map(|_| step()).collect();
+        let remove = async |raises: bool| {
+            let answers = self.ask(&space, |generation, _| {
+                let mut pipeline = Pipeline::with_capacity(counters.len() + 2);
+                let location = space.locate(generation, bucket);
+                if location.field().is_some() {
+                    for (counter, step) in counters.iter().zip(&steps) {
+                        match raises {
+                            true => pipeline.cmd("INCRBY").arg(counter).arg(*step),
+                            // On a server that has no room for a larger number.
+                            false => pipeline.cmd("UNLINK").arg(counter),
+                        };
+                    }
+                    pipeline.cmd("UNLINK").arg(location.key());
+                }
+                Request::Commands(pipeline)
+            });
+            answers.await
+        };
+        let answers = remove(true).await?;
+        let Some((removed, raised)) = answers.values.split_last() else {
+            return Ok(false);
+        };
+        reply::any(removed)?;
+        if raised.iter().any(|value| reply::integer(value).is_err()) {
+            space.forget_deletions();
+            let answers = remove(false).await?.values;
+            answers
+                .iter()
+                .try_for_each(|answer| reply::any(answer).map(drop))?;
+        } else if let Some((counter, value)) = counters.last().zip(raised.last()) {
+            let value = reply::integer(value)?;
+            space.deleted(answers.live.number(), counter.clone(), value);
+        }
+        Ok(true)
     }
 
     pub(super) async fn delete_if(&self, key: &Key, version: u64) -> Result<bool> {

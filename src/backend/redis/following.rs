@@ -171,7 +171,13 @@ fn send_again(steps: &mut [Step], commands: &[&Cmd], refused: usize) {
 
 fn may_be_repeated(command: &Cmd) -> bool {
     let name = command.args_iter().next();
-    matches!(name, Some(redis::Arg::Simple(b"SET" | b"UNLINK" | b"GET")))
+    let Some(redis::Arg::Simple(name)) = name else {
+        return false;
+    };
+    matches!(
+        name,
+        b"SET" | b"UNLINK" | b"GET" | b"HSETEX" | b"HDEL" | b"HGET"
+    )
 }
 
 /// Of two answers to one command the one that tells that something was done.

@@ -15,6 +15,7 @@ use redis::{
 };
 
 use super::{
+    ability,
     dial::{self, Way},
     errors,
     progress::Progress,
@@ -52,11 +53,17 @@ pub(super) struct Live {
     follows: AtomicU64,
     /// Of a replica, until when it is left alone, in milliseconds.
     rests_until: AtomicU64,
+    has_hashes: bool,
 }
 
 impl Live {
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Whether the server can keep buckets in hashes.
+    pub(super) fn has_hashes(&self) -> bool {
+        self.has_hashes
     }
 
     /// The scripts that the server has learnt, as far as is known.
@@ -185,6 +192,8 @@ struct Inner {
     single: Arc<Single<Live>>,
     /// Where the numbers of connections come from.
     numbers: Arc<AtomicU64>,
+    /// What the last connection found out of the server.
+    has_hashes: AtomicBool,
 }
 
 impl Link {
@@ -195,6 +204,7 @@ impl Link {
             connect_timeout,
             single: Single::new(),
             numbers,
+            has_hashes: AtomicBool::new(false),
         }))
     }
 
@@ -211,6 +221,11 @@ impl Link {
     /// Fails a verb that needs no connection where there will be none.
     pub(super) fn open(&self) -> Result<()> {
         self.0.single.open()
+    }
+
+    /// Whether the server, as it was when it was last connected to, can keep buckets in hashes.
+    pub(super) fn has_hashes(&self) -> bool {
+        self.0.has_hashes.load(Ordering::Acquire)
     }
 
     /// Whether a question to the server has been waiting for its answer for so long.
@@ -258,7 +273,7 @@ impl Inner {
             }
             connection => connection,
         };
-        let live = Live {
+        let mut live = Live {
             connection: connection
                 .map_err(|error| errors::connecting(&error, self.way.has_tls()))?,
             number: self.numbers.fetch_add(1, Ordering::SeqCst) + 1,
@@ -274,11 +289,16 @@ impl Inner {
             progress: Progress::default(),
             follows: AtomicU64::new(0),
             rests_until: AtomicU64::new(0),
+            has_hashes: false,
         };
+        let mut greeting = Pipeline::new();
         // For whoever looks at the server's list of clients. A user who may not say it is no worse off.
-        let mut name = redis::cmd("CLIENT");
-        name.arg("SETNAME").arg("larder");
-        live.ask(&name).await?;
+        greeting.cmd("CLIENT").arg("SETNAME").arg("larder");
+        ability::ask(&mut greeting);
+        let answers = live.ask_all(&greeting).await?;
+        live.has_hashes = ability::told(answers.get(1..).unwrap_or_default());
+        let has_hashes = &self.has_hashes;
+        has_hashes.store(live.has_hashes, Ordering::Release);
         if let Way::Replica {
             of_cluster: true, ..
         } = self.way

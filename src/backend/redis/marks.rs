@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::shards::{COUNTERS, counter_of};
+use super::shards::{COUNTERS, counter_of, counters_of_bucket};
 use crate::Key;
 
 /// What was changed, by a hash of the keys: those of one mark are asked of the primary together.
@@ -49,7 +49,16 @@ impl Marks {
     /// Keeps replicas from answering for these keys from now on, and from when this is dropped, until the primary has been
     /// asked. Where the change is given up half-way nobody knows when it happens: it counts as one.
     pub(super) fn changing<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Changing<'_> {
-        let mut places: Vec<_> = keys.map(counter_of).collect();
+        self.changing_at(keys.map(counter_of).collect())
+    }
+
+    /// The same for all keys of a key's bucket.
+    pub(super) fn changing_bucket(&self, key: &Key) -> Changing<'_> {
+        let places = key.as_key_ref().bucket_key().map(counters_of_bucket);
+        self.changing_at(places.into_iter().flatten().collect())
+    }
+
+    fn changing_at(&self, mut places: Vec<u16>) -> Changing<'_> {
         places.sort_unstable();
         places.dedup();
         for &place in &places {

@@ -9,7 +9,7 @@ use super::{
     cluster::Cluster,
     errors,
     link::{Link, Live},
-    reply,
+    location::{Location, Reading},
 };
 use crate::Result;
 
@@ -50,7 +50,7 @@ impl Reach {
         match self {
             Self::Server(_) => {
                 let values = match request {
-                    Request::Read(keys) => read(&live, &keys).await?,
+                    Request::Read(locations) => read(&live, &locations).await?,
                     Request::Commands(pipeline) => live.ask_all(&pipeline).await?,
                 };
                 Ok((live, values))
@@ -58,10 +58,10 @@ impl Reach {
             Self::Cluster(cluster) => {
                 let pipeline = match request {
                     // While a slot is moved, a command on several of its keys is refused as long as they are apart.
-                    Request::Read(keys) => {
-                        let mut pipeline = Pipeline::with_capacity(keys.len());
-                        keys.iter().for_each(|key| {
-                            pipeline.cmd("GET").arg(key);
+                    Request::Read(locations) => {
+                        let mut pipeline = Pipeline::with_capacity(locations.len());
+                        locations.iter().for_each(|location| {
+                            pipeline.add_command(location.get());
                         });
                         pipeline
                     }
@@ -96,6 +96,14 @@ impl Reach {
         }
     }
 
+    /// Whether all servers are known to keep buckets in hashes.
+    pub(super) fn has_hashes(&self) -> bool {
+        match self {
+            Self::Server(link) => link.has_hashes(),
+            Self::Cluster(cluster) => cluster.has_hashes(),
+        }
+    }
+
     /// Every server that has keys.
     pub(super) async fn links(&self) -> Result<Vec<Link>> {
         match self {
@@ -121,24 +129,9 @@ impl Reach {
     }
 }
 
-/// The values of keys on one server, by one command a thousand of them.
-async fn read(live: &Live, keys: &[Vec<u8>]) -> Result<Vec<Value>> {
-    let command = |keys: &[Vec<u8>]| {
-        let len = keys.iter().map(Vec::len).sum::<usize>() + "MGET".len();
-        let mut command = Cmd::with_capacity(keys.len() + 1, len);
-        command.arg("MGET").arg(keys);
-        command
-    };
-    if keys.len() <= CHUNK {
-        return reply::array(live.ask(&command(keys)).await?);
-    }
-    let mut pipeline = Pipeline::with_capacity(keys.len() / CHUNK + 1);
-    for chunk in keys.chunks(CHUNK) {
-        pipeline.add_command(command(chunk));
-    }
-    let mut values = Vec::with_capacity(keys.len());
-    for answer in live.ask_all(&pipeline).await? {
-        values.extend(reply::array(answer)?);
-    }
-    Ok(values)
+/// The values that one server has, by one command for a thousand of them.
+async fn read(live: &Live, locations: &[Location]) -> Result<Vec<Value>> {
+    let reading = Reading::new(locations, CHUNK);
+    let answers = live.ask_all(&reading.pipeline).await?;
+    Ok(reading.values(answers))
 }

@@ -9,33 +9,36 @@ use super::{
     Shared,
     asking::{Answers, Request},
     deleting::step,
-    errors, reply,
+    errors,
+    location::Location,
+    reply,
     space::Space,
     stored::{self, HEAD_LEN, Stored},
 };
-use crate::{Entry, Key, Lease, Leased, Result, Timestamp, backend::generation::Generation};
+use crate::{
+    Entry, ErrorKind, Key, Lease, Leased, Result, Timestamp, backend::generation::Generation,
+};
 
-/// A counter that was found: its place among what is to be returned, the key it is stored under, and its value.
-type Counter = (usize, Vec<u8>, i64);
+/// A counter that was found: its place among what is to be returned, where it is stored, and its value.
+type Counter = (usize, Location, i64);
 
 impl Shared {
     pub(super) async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let space = self.spaces.of(key);
-        let stored_key = |generation| space.stored_key(generation, key.as_key_ref());
         let answers = self.ask(&space, |generation, _| {
-            let mut keys = Vec::with_capacity(2);
-            keys.push(stored_key(generation));
-            Request::Read(keys)
+            let mut locations = Vec::with_capacity(2);
+            locations.push(space.locate(generation, key));
+            Request::Read(locations)
         });
         let answers = answers.await?;
         let generation = answers.generation;
-        let Some(bytes) = reply::bytes(answers.only()?)? else {
+        let Some(bytes) = reply::entry(answers.only()?)? else {
             return Ok(None);
         };
         match Stored::read(bytes)? {
             Stored::Entry(entry) => Ok(Some(entry).filter(|it| !it.is_expired(Timestamp::now()))),
             Stored::Counter(value) => {
-                let counters = vec![(0, stored_key(generation), value)];
+                let counters = vec![(0, space.locate(generation, key), value)];
                 let found = self.with_ends(&space, counters).await?;
                 Ok(found.into_iter().next().and_then(|(_, entry)| entry))
             }
@@ -47,8 +50,7 @@ impl Shared {
         let parts = parts.map(|(space, places)| async move {
             let answers = self.ask(&space, |generation, _| {
                 let places = places.iter();
-                let stored =
-                    places.map(|&place| space.stored_key(generation, keys[place].as_key_ref()));
+                let stored = places.map(|&place| space.locate(generation, &keys[place]));
                 Request::Read(stored.collect())
             });
             let Answers {
@@ -110,9 +112,9 @@ impl Shared {
         loop {
             let answers = self.ask(space, |generation, _| {
                 let places = places.iter();
-                let stored =
-                    places.map(|&place| space.stored_key(generation, keys[place].as_key_ref()));
-                Request::Read(stored.chain(counters.iter().cloned()).collect())
+                let stored = places.map(|&place| space.locate(generation, &keys[place]));
+                let counters = counters.iter().cloned().map(Location::Key);
+                Request::Read(stored.chain(counters).collect())
             });
             let Answers {
                 generation,
@@ -143,13 +145,22 @@ impl Shared {
         let space = self.spaces.of(key);
         let answers = self.ask(&space, |generation, _| {
             let mut pipeline = Pipeline::new();
-            let stored_key = space.stored_key(generation, key.as_key_ref());
-            let head = pipeline.cmd("GETRANGE").arg(stored_key);
-            head.arg(0).arg(HEAD_LEN - 1);
+            pipeline.add_command(match space.locate(generation, key) {
+                Location::Key(key) => {
+                    let mut head = redis::cmd("GETRANGE");
+                    head.arg(key).arg(0).arg(HEAD_LEN - 1);
+                    head
+                }
+                // Of a field there is only the whole.
+                field => field.get(),
+            });
             Request::Commands(pipeline)
         });
-        let head = reply::bytes(answers.await?.only()?)?.unwrap_or_default();
-        Ok(Stored::is_live(&head, Timestamp::now()))
+        match reply::entry(answers.await?.only()?) {
+            Ok(head) => Ok(Stored::is_live(&head.unwrap_or_default(), Timestamp::now())),
+            Err(error) if error.kind() == ErrorKind::Decode => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What was found in these places, as entries if they are live.
@@ -164,12 +175,12 @@ impl Shared {
         let mut counters = Vec::new();
         let mut entries = Vec::new();
         for (place, value) in found {
-            let entry = match reply::bytes(value)?.map(Stored::read).transpose()? {
+            let entry = match reply::entry(value)?.map(Stored::read).transpose()? {
                 None => None,
                 Some(Stored::Entry(entry)) => Some(entry).filter(|entry| !entry.is_expired(now)),
                 Some(Stored::Counter(value)) => {
-                    let stored_key = space.stored_key(generation, keys[place].as_key_ref());
-                    counters.push((entries.len(), stored_key, value));
+                    let location = space.locate(generation, &keys[place]);
+                    counters.push((entries.len(), location, value));
                     None
                 }
             };
@@ -191,8 +202,8 @@ impl Shared {
             return Ok(Vec::new());
         }
         let mut pipeline = Pipeline::new();
-        for (_, stored_key, _) in &counters {
-            pipeline.cmd("PTTL").arg(stored_key);
+        for (_, location, _) in &counters {
+            pipeline.add_command(location.ttl());
         }
         let live = self.reach.live(space.slot()).await?;
         let asking = self
@@ -202,7 +213,7 @@ impl Shared {
         let now = Timestamp::now();
         let counters = counters.into_iter().zip(answers);
         let counters = counters.map(|((place, _, value), answer)| {
-            let entry = match reply::integer(&answer)? {
+            let entry = match reply::ttl(&answer)? {
                 // It ended since it was read.
                 -2 => None,
                 left => {

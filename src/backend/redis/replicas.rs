@@ -18,6 +18,7 @@ use super::{
     asking::Request,
     errors,
     link::{Link, Live},
+    location::{Location, Reading},
     marks::{Changing, Marks},
     progress::{History, Role},
     reach::Reach,
@@ -89,6 +90,12 @@ impl Shared {
     pub(super) fn changing<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Option<Changing<'_>> {
         let replicas = self.replicas.as_ref()?;
         Some(replicas.marks.changing(keys))
+    }
+
+    /// The same for all keys of a bucket.
+    pub(super) fn changing_bucket(&self, key: &Key) -> Option<Changing<'_>> {
+        let replicas = self.replicas.as_ref()?;
+        Some(replicas.marks.changing_bucket(key))
     }
 
     pub(super) async fn get_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
@@ -174,11 +181,14 @@ impl Shared {
         }
         // How far it is comes first: what is read after it is no older.
         pipeline.add_command(Role::question());
-        let read = pipeline.cmd("MGET");
-        for (place, _) in &asked {
-            read.arg(space.stored_key(generation, keys[*place].as_key_ref()));
+        let stored = asked.iter();
+        let stored = stored.map(|(place, _)| space.locate(generation, &keys[*place]));
+        let marker = Location::Key(space.marker().to_vec());
+        let stored: Vec<_> = stored.chain([marker]).collect();
+        let reading = Reading::new(&stored, stored.len());
+        for command in reading.pipeline.cmd_iter() {
+            pipeline.add_command(command.clone());
         }
-        read.arg(space.marker());
         let answers = timeout(PATIENCE, replica.ask_all(&pipeline)).await;
         let mut answers = answers.ok()?.ok()?.into_iter();
 
@@ -211,7 +221,7 @@ impl Shared {
                 return None;
             }
         };
-        let mut values = reply::array(answers.next()?).ok()?;
+        let mut values = reading.values(answers.collect());
         let marker = reply::bytes(values.pop()?).ok()??;
         if Generation::read(&marker) != Some(generation) {
             return None;
@@ -247,8 +257,7 @@ impl Shared {
             asked.store(live.number(), Ordering::Relaxed);
             let mut pipeline = Pipeline::with_capacity(places.len() + 3);
             for &place in &places {
-                let stored_key = space.stored_key(generation, keys[place].as_key_ref());
-                pipeline.cmd("GET").arg(stored_key);
+                pipeline.add_command(space.locate(generation, &keys[place]).get());
             }
             pipeline.add_command(Role::question());
             if live.progress().history().is_none() {

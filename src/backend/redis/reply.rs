@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::errors;
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
 /// The elements of an array.
 pub(super) fn array(value: Value) -> Result<Vec<Value>> {
@@ -25,6 +25,25 @@ pub(super) fn bytes(value: Value) -> Result<Option<Bytes>> {
     }
 }
 
+/// The bytes of an entry; something else than a string or a hash under its key is damage.
+pub(super) fn entry(value: Value) -> Result<Option<Bytes>> {
+    bytes(value).map_err(|error| match error.kind() {
+        ErrorKind::WrongType => Error::new(
+            ErrorKind::Decode,
+            "the key on the server holds something that larder did not put there",
+        ),
+        _ => error,
+    })
+}
+
+/// The milliseconds that are left, as of a key or of one field.
+pub(super) fn ttl(value: &Value) -> Result<i64> {
+    match value {
+        Value::Array(of_field) if of_field.len() == 1 => integer(&of_field[0]),
+        value => integer(value),
+    }
+}
+
 pub(super) fn integer(value: &Value) -> Result<i64> {
     match value {
         Value::Int(number) => Ok(*number),
@@ -38,11 +57,11 @@ pub(super) fn any(value: &Value) -> Result<bool> {
     integer(value).map(|count| count > 0)
 }
 
-/// Whether a `SET` was carried out; `NX` may forbid it.
+/// Whether a `SET` or `HSETEX` was carried out; `NX` or `FNX` may forbid it.
 pub(super) fn was_set(value: &Value) -> Result<bool> {
     match value {
-        Value::Okay => Ok(true),
-        Value::Nil => Ok(false),
+        Value::Okay | Value::Int(1) => Ok(true),
+        Value::Nil | Value::Int(0) => Ok(false),
         Value::ServerError(error) => Err(errors::refused(error)),
         _ => Err(errors::unexpected()),
     }

@@ -18,13 +18,28 @@ pub(super) fn version_text(version: u64) -> Vec<u8> {
     }
 }
 
-/// The start of the scripts that ask for a version. An entry has its version first and then the byte 197.
-macro_rules! by_version {
-    ($rest:literal) => {
+/// The start of the scripts on an entry, whose field is the argument of this number where it is in a hash.
+macro_rules! on_entry {
+    ($field:literal, $rest:expr) => {
         concat!(
-            "local head = redis.call('GETRANGE', KEYS[1], 0, 8)\n",
-            "local version = string.sub(head, 1, 8)\n",
-            "if head ~= '' and string.byte(head, 9) ~= 197 then version = 'counter' end\n",
+            "local key, field = KEYS[1], ARGV[",
+            $field,
+            "]\n\
+             local function remove()\n\
+             if field then redis.call('HDEL', key, field) else redis.call('UNLINK', key) end\n\
+             end\n\
+             local function set(bytes, ttl)\n\
+             if ttl == '0' then remove()\n\
+             elseif field and ttl == '' then redis.call('HSETEX', key, 'FIELDS', 1, field, bytes)\n\
+             elseif field then redis.call('HSETEX', key, 'PX', ttl, 'FIELDS', 1, field, bytes)\n\
+             elseif ttl == '' then redis.call('SET', key, bytes)\n\
+             else redis.call('SET', key, bytes, 'PX', ttl) end\n\
+             end\n\
+             local value = field and redis.pcall('HGET', key, field)\n\
+             if type(value) ~= 'string' then value = '' end\n\
+             local head = field and string.sub(value, 1, 9) or redis.call('GETRANGE', key, 0, 8)\n\
+             local version = string.sub(head, 1, 8)\n\
+             if head ~= '' and string.byte(head, 9) ~= 197 then version = 'counter' end\n",
             $rest
         )
     };
@@ -34,9 +49,9 @@ macro_rules! by_version {
 macro_rules! raise {
     ($rest:literal) => {
         concat!(
-            "local function raise(by)\n",
-            "if type(redis.pcall('INCRBY', KEYS[2], by)) == 'table' then redis.call('UNLINK', KEYS[2]) end\n",
-            "end\n",
+            "local function raise(by)\n\
+             if type(redis.pcall('INCRBY', KEYS[2], by)) == 'table' then redis.call('UNLINK', KEYS[2]) end\n\
+             end\n",
             $rest
         )
     };
@@ -45,41 +60,46 @@ macro_rules! raise {
 /// Puts bytes where the version, and the counter of deletions if one is given, are still those. A TTL of 0 has ended
 /// already, an empty one never ends.
 ///
-/// Keys: entry, counter. Arguments: version, counter, bytes, TTL, what to raise the counter by or nothing. Answer: 1 or
-/// 0.
-const PUT: &str = concat!(
-    raise!(""),
-    by_version!(
+/// Keys: entry, counter. Arguments: version, counter, bytes, TTL, what to raise the counter by or nothing, field if any.
+/// Answer: 1 or 0.
+const PUT: &str = on_entry!(
+    6,
+    raise!(
         "if version ~= ARGV[1] then return 0 end\n\
          if ARGV[2] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end\n\
          if ARGV[5] ~= '' then raise(ARGV[5]) end\n\
-         if ARGV[4] == '0' then redis.call('UNLINK', KEYS[1])\n\
-         elseif ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3])\n\
-         else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end\n\
+         set(ARGV[3], ARGV[4])\n\
          return 1"
     )
 );
 
 /// Removes an entry of this version.
 ///
-/// Keys: entry, counter. Arguments: version, what to raise the counter by. Answer: 1 or 0, and the counter.
-const DELETE: &str = concat!(
-    raise!(""),
-    by_version!(
+/// Keys: entry, counter. Arguments: version, what to raise the counter by, field if any. Answer: 1 or 0, and the
+/// counter.
+const DELETE: &str = on_entry!(
+    3,
+    raise!(
         "if version ~= ARGV[1] then return {0, false} end\n\
          raise(ARGV[2])\n\
-         redis.call('UNLINK', KEYS[1])\n\
+         remove()\n\
          return {1, redis.call('GET', KEYS[2])}"
     )
 );
 
-/// Moves the end of what is there, in its header and on the server.
+/// Moves the end of what is there, in its header and on the server. A field is put anew for that.
 ///
-/// Key: entry. Arguments: the end as the header has it, TTL or nothing. Answer: 1 or 0.
-const TOUCH: &str = by_version!(
+/// Key: entry. Arguments: the end as the header has it, TTL or nothing, field if any. Answer: 1 or 0.
+const TOUCH: &str = on_entry!(
+    3,
     "if head == '' then return 0 end\n\
-     if version ~= 'counter' then redis.call('SETRANGE', KEYS[1], 18, ARGV[1]) end\n\
-     if ARGV[2] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[2]) end\n\
+     if field then\n\
+     if version ~= 'counter' then value = string.sub(value, 1, 18) .. ARGV[1] .. string.sub(value, 25) end\n\
+     set(value, ARGV[2])\n\
+     return 1\n\
+     end\n\
+     if version ~= 'counter' then redis.call('SETRANGE', key, 18, ARGV[1]) end\n\
+     if ARGV[2] == '' then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ARGV[2]) end\n\
      return 1"
 );
 
@@ -91,29 +111,35 @@ const AGREE: &str = "local found = redis.call('GET', KEYS[1]) or ''\n\
      redis.call('SET', KEYS[1], ARGV[2])\n\
      return ARGV[2]";
 
-/// Removes entries, and counters where it is sure that they are larder's.
+/// Removes entries, buckets of them, and counters where it is sure that they are larder's.
 ///
 /// Keys: whatever looks like one. Arguments: for each, 1 if a number may go. Answer: how many went.
 const RECLAIM: &str = "local removed = 0\n\
      for i = 1, #KEYS do\n\
-     local head = redis.pcall('GETRANGE', KEYS[i], 8, 9)\n\
+     local value = redis.pcall('GETRANGE', KEYS[i], 0, 20)\n\
+     if type(value) == 'table' then value = redis.pcall('HRANDFIELD', KEYS[i], 1, 'WITHVALUES')[2] end\n\
+     if type(value) == 'string' then\n\
+     local head = string.sub(value, 9, 10)\n\
      local ours = head == '\\197\\1' or head == '\\197\\2'\n\
-     if not ours and ARGV[i] == '1' and type(head) == 'string' then\n\
-     ours = string.find(redis.call('GETRANGE', KEYS[i], 0, 20), '^%-?%d+$') ~= nil\n\
-     end\n\
+     if not ours and ARGV[i] == '1' then ours = string.find(value, '^%-?%d+$') ~= nil end\n\
      if ours then removed = removed + redis.call('UNLINK', KEYS[i]) end\n\
+     end\n\
      end\n\
      return removed";
 
 /// Counts, and lets a counter that is new end. The sum is read as a text: a number would pass through Lua, whose numbers
 /// are not exact beyond 53 bits.
 ///
-/// Key: counter. Arguments: what to add, TTL. Answer: the sum.
-const COUNT: &str = "local set = redis.pcall('SET', KEYS[1], 0, 'PX', ARGV[2], 'NX')\n\
+/// Key: counter. Arguments: what to add, TTL, field if any. Answer: the sum.
+const COUNT: &str = "local key, field, set, sum = KEYS[1], ARGV[3]\n\
+     if field then set = redis.pcall('HSETEX', key, 'FNX', 'PX', ARGV[2], 'FIELDS', 1, field, 0)\n\
+     else set = redis.pcall('SET', key, 0, 'PX', ARGV[2], 'NX') end\n\
      if type(set) == 'table' and set.err then return set end\n\
-     local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])\n\
+     if field then sum = redis.pcall('HINCRBY', key, field, ARGV[1])\n\
+     else sum = redis.pcall('INCRBY', key, ARGV[1]) end\n\
      if type(sum) == 'table' then return sum end\n\
-     return redis.call('GET', KEYS[1])";
+     if field then return redis.call('HGET', key, field) end\n\
+     return redis.call('GET', key)";
 
 #[derive(Debug)]
 pub(super) struct Scripts {

@@ -6,11 +6,14 @@
 
 use std::sync::LazyLock;
 
-use crate::Key;
+use crate::{Key, KeyRef};
 
 /// Deletions are counted in so many counters a namespace: few enough to be cheap on the server, and enough that a deletion
 /// seldom ends the lease of a load of another key.
 pub(super) const COUNTERS: u16 = 1024;
+
+/// The fields of one bucket share so many of them: few enough that the end of the bucket can raise them all.
+const COUNTERS_OF_BUCKET: u16 = 16;
 
 /// How many shards a namespace has in a cluster: enough that they are spread evenly over some dozens of nodes, and few
 /// enough that clearing, which changes the marker of each, is quick.
@@ -71,7 +74,11 @@ impl Layout {
     pub(super) fn shard_of(self, key: &Key) -> usize {
         match self {
             Self::Whole => 0,
-            Self::Sharded => usize::from(counter_of(key) / (COUNTERS / SHARDS)),
+            // A bucket is in one shard, because a hash is in one slot.
+            Self::Sharded => {
+                let key = key.as_key_ref();
+                usize::from(number_of(key.bucket_key().unwrap_or(key)) / (COUNTERS / SHARDS))
+            }
         }
     }
 
@@ -133,6 +140,24 @@ impl Shard {
 
 /// The number of the counter that deletions of `key` raise. The same in every process.
 pub(super) fn counter_of(key: &Key) -> u16 {
+    let key = key.as_key_ref();
+    match key.bucket_key() {
+        Some(bucket) => first_counter_of(bucket) + number_of(key) % COUNTERS_OF_BUCKET,
+        None => number_of(key),
+    }
+}
+
+/// The numbers of the counters that deletions of the fields of a bucket raise.
+pub(super) fn counters_of_bucket(bucket: KeyRef<'_>) -> impl Iterator<Item = u16> {
+    let first = first_counter_of(bucket);
+    first..first + COUNTERS_OF_BUCKET
+}
+
+fn first_counter_of(bucket: KeyRef<'_>) -> u16 {
+    number_of(bucket) / COUNTERS_OF_BUCKET * COUNTERS_OF_BUCKET
+}
+
+fn number_of(key: KeyRef<'_>) -> u16 {
     let hash = blake3::hash(key.encoded());
     let [low, high, ..] = *hash.as_bytes();
     u16::from_le_bytes([low, high]) % COUNTERS
@@ -178,6 +203,28 @@ mod tests {
                 let found = Layout::Sharded.find(namespace.as_bytes(), &key);
                 assert_eq!(found, Some(number));
             }
+        }
+    }
+
+    #[test]
+    fn the_fields_of_a_bucket_are_in_one_shard_and_share_its_counters() {
+        for bucket in 0..200 {
+            let field = |name: usize| Key::new("shop", Some(&bucket.to_string()), name.to_string());
+            let whole = field(0);
+            let bucket = whole.as_key_ref().bucket_key().unwrap();
+            let counters: Vec<_> = counters_of_bucket(bucket).collect();
+            let mut used = Vec::new();
+            for name in 0..300 {
+                let key = field(name);
+                assert_eq!(
+                    Layout::Sharded.shard_of(&key),
+                    Layout::Sharded.shard_of(&whole)
+                );
+                used.push(counter_of(&key));
+            }
+            used.sort_unstable();
+            used.dedup();
+            assert_eq!(used, counters);
         }
     }
 

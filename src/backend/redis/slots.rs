@@ -64,6 +64,11 @@ impl Slots {
         self.0.is_empty()
     }
 
+    /// Whether this is so of all nodes that have slots.
+    pub(super) fn all(&self, is_so: impl Fn(&Node) -> bool) -> bool {
+        self.0.iter().all(|range| is_so(&range.node))
+    }
+
     pub(super) fn owner(&self, slot: u16) -> Option<&Node> {
         self.range(slot).map(|range| &range.node)
     }

@@ -11,8 +11,14 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
-use super::shards::{Layout, Shard, counter_of};
-use crate::{Key, backend::generation::Namespace};
+use super::{
+    location::Location,
+    shards::{Layout, Shard, counter_of, counters_of_bucket},
+};
+use crate::{
+    Key,
+    backend::generation::{Generation, Namespace},
+};
 
 /// So many namespaces are remembered, and a quarter of that in shards; forgetting one costs a round trip, and the memory
 /// of its last deletion.
@@ -96,6 +102,27 @@ impl Space {
     /// The key of the counter that deletions of `key` raise. The same in every process.
     pub(super) fn counter_key(&self, key: &Key) -> Vec<u8> {
         self.side_key(&format!("i{}", counter_of(key)))
+    }
+
+    /// The keys of all counters that deletions of the fields of a key's bucket raise; none without a bucket.
+    pub(super) fn counter_keys_of_bucket(&self, key: &Key) -> Vec<Vec<u8>> {
+        let counters = key.as_key_ref().bucket_key().map(counters_of_bucket);
+        let counters = counters.into_iter().flatten();
+        counters
+            .map(|number| self.side_key(&format!("i{number}")))
+            .collect()
+    }
+
+    /// Where the entry of a key is under a generation.
+    pub(super) fn locate(&self, generation: Generation, key: &Key) -> Location {
+        let key = key.as_key_ref();
+        match key.bucket_key().filter(|_| generation.has_hashes()) {
+            Some(bucket) => Location::Field {
+                hash: self.stored_key(generation, bucket),
+                field: key.name().to_vec(),
+            },
+            None => Location::Key(self.stored_key(generation, key)),
+        }
     }
 
     /// Takes note that the server raised `counter` to `value`, and said so by this connection.

@@ -28,6 +28,9 @@ const END: std::ops::Range<usize> = 10..16;
 /// find the key as it was. A deletion leaves a trace in its counter, and so does such a put.
 const BRIEF: u64 = 30_000;
 
+/// A thousand years and more. Some servers have no number for the end of a field that is further away.
+const LONGEST: u64 = 1 << 45;
+
 /// What is done for an entry that is put.
 enum Plan {
     /// `SET`, or `SET NX`.
@@ -145,6 +148,7 @@ impl Shared {
         }
         let mut full = Vec::new();
         let mut refused = None;
+        let mut is_healed = false;
         // Again for those whose script the server has forgotten, by its text.
         while !open.is_empty() {
             let answers = self.ask(space, |generation, live| {
@@ -166,6 +170,7 @@ impl Shared {
             } = answers.await?;
             let mut values = values.into_iter();
             let mut again = Vec::new();
+            let mut foreign = Vec::new();
             for (place, key, plan) in open {
                 if !plan.applies(generation) {
                     continue;
@@ -185,6 +190,15 @@ impl Shared {
                 };
                 match answer {
                     Ok(answer) => kept[place] = answer,
+                    // Others put something else where a bucket's hash should be.
+                    Err(error)
+                        if error.kind() == ErrorKind::WrongType
+                            && matches!(plan, Plan::Set(..))
+                            && !is_healed =>
+                    {
+                        foreign.push(key);
+                        again.push((place, key, plan));
+                    }
                     Err(error) if error.kind() == ErrorKind::TooLarge => {
                         if matches!(plan, Plan::Set(_, false)) {
                             full.push(key);
@@ -193,6 +207,10 @@ impl Shared {
                     }
                     Err(error) => return Err(error),
                 }
+            }
+            if !foreign.is_empty() {
+                self.remove_foreign(space, &foreign).await?;
+                is_healed = true;
             }
             open = again;
         }
@@ -218,20 +236,12 @@ impl Shared {
         if !plan.applies(generation) {
             return None;
         }
-        let stored_key = space.stored_key(generation, key.as_key_ref());
+        let location = space.locate(generation, key);
         let (writing, version, counter) = match plan {
             Plan::Set(Writing { frame, ttl }, if_absent) => {
-                // The rest is short.
-                let mut command = Cmd::with_capacity(6, stored_key.len() + frame.len() + 32);
-                command.arg("SET").arg(stored_key).arg(&frame[..]);
-                if let Some(ttl) = ttl {
-                    // An entry that has ended is put where none is, and that is the end of it.
-                    command.arg("PX").arg((*ttl).max(1));
-                }
-                if *if_absent {
-                    command.arg("NX");
-                }
-                return Some(command);
+                // An entry that has ended is put where none is, and that is the end of it.
+                let ttl = ttl.map(|ttl| ttl.max(1));
+                return Some(location.set(frame, ttl, *if_absent));
             }
             Plan::IfVersion(writing, version) => (writing, version, None),
             Plan::IfUnchanged(writing, lease) => {
@@ -242,7 +252,7 @@ impl Shared {
         let raises = writing.ttl == Some(0) || (counter.is_none() && writing.is_brief());
         let mut command = self.scripts.put.call(live, 2);
         command
-            .arg(stored_key)
+            .arg(location.key())
             .arg(space.counter_key(key))
             .arg(version_text(*version))
             .arg(counter.map_or_else(String::new, |counter| counter.to_string()))
@@ -253,6 +263,7 @@ impl Shared {
             } else {
                 String::new()
             });
+        location.field().map(|field| command.arg(field));
         Some(command)
     }
 
@@ -289,9 +300,8 @@ impl Shared {
             None => {
                 let space = self.spaces.of(key);
                 let answers = self.ask(&space, |generation, _| {
-                    let stored_key = space.stored_key(generation, key.as_key_ref());
                     let mut pipeline = Pipeline::new();
-                    pipeline.cmd("INCRBY").arg(stored_key).arg(delta);
+                    pipeline.add_command(space.locate(generation, key).add(delta));
                     Request::Commands(pipeline)
                 });
                 answers.await?.only()?
@@ -317,6 +327,5 @@ impl Shared {
 /// How many milliseconds an entry has left; 0 where it has ended, `None` where it never ends.
 fn ttl(entry: &Entry, now: Timestamp) -> Option<u64> {
     let left = entry.remaining(now)?;
-    // An end is a number of 48 bits.
-    Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    Some(u64::try_from(left.as_millis()).map_or(LONGEST, |left| left.min(LONGEST)))
 }

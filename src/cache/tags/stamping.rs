@@ -57,26 +57,36 @@ impl Stamped {
     }
 }
 
+/// The markers, each once.
+fn distinct(mut markers: Vec<Key>, most: usize) -> Result<Vec<Key>> {
+    markers.sort_unstable();
+    markers.dedup();
+    if markers.len() > most {
+        let message = "an entry has at most 64 tags, and in a bucket 63";
+        return Err(Error::new(ErrorKind::InvalidTag, message));
+    }
+    Ok(markers)
+}
+
 impl Cache {
-    /// The markers of tags, each once.
+    /// The markers of a value's tags, each once, and that of its bucket where it needs one.
     pub(crate) fn tags(&self, names: &[impl AsRef<[u8]>]) -> Result<Tags> {
-        self.tags_and(names, &[])
+        let own = self.own_marker()?;
+        let markers = names.iter().map(|name| self.marker(name.as_ref()));
+        let mut markers = distinct(markers.collect::<Result<Vec<_>>>()?, self.most_tags())?;
+        markers.extend(own);
+        Ok(Tags((!markers.is_empty()).then(|| markers.into())))
     }
 
-    /// [`tags`](Self::tags) with those of what is there already, whose ids will be looked up anew.
+    /// The markers of a response's tags, with those of what is there already, whose ids will be looked up anew.
     pub(crate) fn tags_and(&self, names: &[impl AsRef<[u8]>], others: &[TagStamp]) -> Result<Tags> {
         if names.is_empty() && others.is_empty() {
             return Ok(Tags::default());
         }
         let markers = names.iter().map(|name| self.marker(name.as_ref()));
         let others = others.iter().map(|stamp| Ok(stamp.marker().clone()));
-        let mut markers = markers.chain(others).collect::<Result<Vec<_>>>()?;
-        markers.sort_unstable();
-        markers.dedup();
-        if markers.len() > Entry::MAX_TAGS {
-            let message = "an entry has at most 64 tags";
-            return Err(Error::new(ErrorKind::InvalidTag, message));
-        }
+        let markers = markers.chain(others).collect::<Result<Vec<_>>>()?;
+        let markers = distinct(markers, Entry::MAX_TAGS)?;
         Ok(Tags(Some(markers.into())))
     }
 
