@@ -143,12 +143,14 @@ impl Shared {
         let live = self.reach.live(space.slot()).await?;
         let script = &self.scripts.reclaim;
         let mut command = script.call(&live, count);
-        batch.iter().for_each(|(_, key, _)| {
+        // The last one first, because what is not done with stays at the end.
+        batch.iter().rev().for_each(|(_, key, _)| {
             command.arg(key);
         });
-        batch.iter().for_each(|(.., counters_too)| {
+        batch.iter().rev().for_each(|(.., counters_too)| {
             command.arg(u8::from(*counters_too));
         });
+        command.arg(limit.min(STEP));
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command);
         let sending = self
@@ -159,9 +161,15 @@ impl Shared {
         if !script.answered(&live, answer) {
             return Ok(0);
         }
-        let removed = reply::integer(answer)?;
-        sweep.found.truncate(sweep.found.len() - count);
-        Ok(usize::try_from(removed).unwrap_or_default())
+        let answer = answers.into_iter().next().ok_or_else(errors::unexpected)?;
+        let [removed, done] = match &reply::array(answer)?[..] {
+            [removed, done] => [reply::integer(removed)?, reply::integer(done)?],
+            _ => return Err(errors::unexpected()),
+        };
+        let number = |answer| usize::try_from(answer).unwrap_or_default();
+        let left = sweep.found.len().saturating_sub(number(done).min(count));
+        sweep.found.truncate(left);
+        Ok(number(removed))
     }
 }
 

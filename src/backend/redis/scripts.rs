@@ -111,21 +111,32 @@ const AGREE: &str = "local found = redis.call('GET', KEYS[1]) or ''\n\
      redis.call('SET', KEYS[1], ARGV[2])\n\
      return ARGV[2]";
 
-/// Removes entries, buckets of them, and counters where it is sure that they are larder's.
+/// Removes entries, those in hashes too, and counters where it is sure that they are larder's.
 ///
-/// Keys: whatever looks like one. Arguments: for each, 1 if a number may go. Answer: how many went.
-const RECLAIM: &str = "local removed = 0\n\
-     for i = 1, #KEYS do\n\
-     local value = redis.pcall('GETRANGE', KEYS[i], 0, 20)\n\
-     if type(value) == 'table' then value = redis.pcall('HRANDFIELD', KEYS[i], 1, 'WITHVALUES')[2] end\n\
+/// Keys: whatever looks like one. Arguments: for each, 1 if a number may go; how many may go. Answer: how many went, and
+/// how many of the keys are done with.
+const RECLAIM: &str = "local removed, done, limit = 0, 0, tonumber(ARGV[#KEYS + 1])\n\
+     for i, key in ipairs(KEYS) do\n\
+     local left = limit - removed\n\
+     if left == 0 then break end\n\
+     done = i\n\
+     local value = redis.pcall('GETRANGE', key, 0, 20)\n\
+     local fields = {}\n\
+     if type(value) == 'table' then\n\
+     fields = redis.pcall('HRANDFIELD', key, left)\n\
+     value = fields[1] and redis.call('HGET', key, fields[1])\n\
+     end\n\
      if type(value) == 'string' then\n\
      local head = string.sub(value, 9, 10)\n\
      local ours = head == '\\197\\1' or head == '\\197\\2'\n\
      if not ours and ARGV[i] == '1' then ours = string.find(value, '^%-?%d+$') ~= nil end\n\
-     if ours then removed = removed + redis.call('UNLINK', KEYS[i]) end\n\
+     if ours and #fields > 0 then\n\
+     removed = removed + redis.call('HDEL', key, unpack(fields))\n\
+     if #fields == left then done = i - 1 break end\n\
+     elseif ours then removed = removed + redis.call('UNLINK', key) end\n\
      end\n\
      end\n\
-     return removed";
+     return {removed, done}";
 
 /// Counts, and lets a counter that is new end. The sum is read as a text: a number would pass through Lua, whose numbers
 /// are not exact beyond 53 bits.
