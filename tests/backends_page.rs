@@ -63,6 +63,7 @@ fn cells(can: &Capabilities) -> BTreeMap<&'static str, String> {
         touch,
         clear,
         delete_prefix,
+        field_expiry,
         remove_expired,
         shared,
         persistent,
@@ -78,6 +79,7 @@ fn cells(can: &Capabilities) -> BTreeMap<&'static str, String> {
         ("touch", touch),
         ("clear", clear),
         ("delete_prefix", delete_prefix),
+        ("field_expiry", field_expiry),
         ("remove_expired", remove_expired),
         ("shared", shared),
         ("persistent", persistent),
@@ -125,6 +127,11 @@ async fn the_page_says_what_the_backends_declare() {
     let mut expected = BTreeMap::new();
     for (name, can) in declared(folder.path()).await {
         for (field, cell) in cells(&can) {
+            // Servers differ, and none was asked yet.
+            let cell = match (name, field) {
+                ("redis", "field_expiry") => String::from("found out"),
+                _ => cell,
+            };
             expected.insert((field.to_owned(), name.to_owned()), cell);
         }
     }

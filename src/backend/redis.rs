@@ -83,9 +83,18 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 ///
 /// Everything under `namespace:` belongs to larder. The key costs 10 bytes beside the namespace and the name.
 ///
-/// In a cluster a namespace is spread over 256 shards. The keys of a shard have its tag after the colon, one to three
+/// A [bucket](crate::Cache::bucket) is one hash, `namespace:_GGGGGGG/bucket:`, where the server has a TTL for each field of
+/// one: Valkey 9 and Redis 8 have, by `HSETEX`. Its fields hold what keys hold elsewhere, and where the server has not, there
+/// are keys, `namespace:GGGGGGGG/bucket:name`. Which of the two it is, is found out at each connecting and said by
+/// [`field_expiry`](crate::Capabilities::field_expiry). The `_` tells everybody that buckets are hashes in this
+/// generation: whoever comes to a server that keeps them in the other way has the namespace begin anew there, as after an
+/// upgrade or a fail-over, so nothing that was put in one way is there for those who look in the other. The processes
+/// that share a namespace need the same rights for that, or none of them finds what another one put. What somebody else
+/// puts in the place of a hash is a miss, counted as damaged, until something is put or deleted there.
+///
+/// In a cluster a namespace is spread over 256 shards, and a bucket is in one of them as a whole, so in one slot. The keys of a shard have its tag after the colon, one to three
 /// digits in braces, by which the cluster has them in one slot: `namespace:{460}GGGGGGGG:name`. Each shard has its own
-/// marker and those four of the counters that its keys raise. A `{` in the namespace is written `%7B`.
+/// marker and those of the counters that its keys raise: four of them, and sixteen that its buckets share. A `{` in the namespace is written `%7B`.
 ///
 /// # What a verb costs
 ///
@@ -96,7 +105,9 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 /// is under way some shards are cleared and others not yet. `get_many` and the like ask all namespaces and shards at the
 /// same time. [`remove_expired`](crate::Backend::remove_expired) reclaims what clearing left that has no TTL, by `SCAN` in
 /// steps, for the namespaces that this process has used. Of those generations whose end it has not seen itself it leaves
-/// counters, which could be somebody else's.
+/// counters, which could be somebody else's. Ending a bucket that is a hash is one round trip and the sixteen counters
+/// of its fields, whatever its size; reading several fields of one is one `HMGET`. To touch or compare a field the server
+/// reads the whole of it.
 ///
 /// # What the user must be allowed
 ///
@@ -108,6 +119,9 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 /// user app on >password ~larder:* resetchannels -@all +get +mget +set +getrange +setrange +unlink +incrby
 ///     +pttl +pexpire +persist +eval +evalsha +scan +ping
 /// ```
+///
+/// For buckets in hashes, `hget hmget hsetex hdel hpttl hincrby hrandfield` beside these; a user who may not use them has
+/// buckets in keys. What the server can is asked of a key `larder:probe`, which need not be allowed and is never written.
 ///
 /// # Reader and writer apart
 ///
@@ -141,7 +155,8 @@ const MAX_VALUE_LEN: usize = (512 << 20) - OVERHEAD;
 ///   unless the server evicts what was put while a load of the same key was under way, before that load ends. A
 ///   server for caching alone is best with `allkeys-lru` or `allkeys-lfu`. With `noeviction` a full server refuses to
 ///   put ([`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge)), and what a put would have replaced is removed; reading,
-///   deleting and clearing still work.
+///   deleting and clearing still work. A hash is evicted as a whole, and has no TTL itself, so the `volatile-…`
+///   policies leave it alone.
 /// * **A restart without data** is an empty cache.
 /// * **A restart from an older copy of the data**, or a fail-over to a replica that lags behind, loses what was
 ///   written since. Whoever comes by a connection that is new asks for the last deletion of the namespace, or of the shard,

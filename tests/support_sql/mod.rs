@@ -52,9 +52,8 @@ pub(crate) async fn passes<B: Backend>(backend: &str, mode: &str, start: impl As
     let report = testing::examine(|| async { start().await }).await;
     crate::support_servers::matrix::judge(backend, mode, &report);
     for (name, missing) in report.skipped() {
-        let expected = missing.contains("false")
-            || missing.contains("MiB")
-            || missing == "field_expiry";
+        let expected =
+            missing.contains("false") || missing.contains("MiB") || missing == "field_expiry";
         assert!(expected, "{name} was left out for {missing}");
     }
 }
