@@ -222,6 +222,26 @@ mod layout {
         assert_eq!(server.cli(&["HEXISTS", &hash, "a"]), "0");
     }
 
+    /// Redis 8 has no number for the end of a field that is some thousand years away.
+    #[tokio::test]
+    async fn a_ttl_of_thousands_of_years_is_one_to_every_verb() {
+        let Some(server) = valkey() else {
+            return;
+        };
+        let redis = connect(&server).await;
+        let key = field("a");
+        let long = Some(Duration::from_secs(100_000_000_000));
+        let entry = || entry("value").with_ttl(long, Timestamp::now());
+        assert!(redis.put(&key, entry(), PutMode::Always).await.unwrap());
+        assert!(redis.touch(&key, long).await.unwrap());
+        let found = redis.get(&key).await.unwrap().unwrap();
+        assert!(found.remaining(Timestamp::now()) > Some(Duration::from_secs(99_999_999_990)));
+        let mode = PutMode::IfVersion(found.version());
+        assert!(redis.put(&key, entry(), mode).await.unwrap());
+        assert_eq!(redis.increment(&field("n"), 1, long).await.unwrap(), 1);
+        assert!(redis.touch(&field("n"), long).await.unwrap());
+    }
+
     #[tokio::test]
     async fn the_values_of_a_bucket_are_read_by_one_command() {
         let Some(server) = valkey() else {

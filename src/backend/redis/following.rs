@@ -268,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn what_came_after_is_done_again_in_a_hash_too_and_what_adds_is_not() {
+        let commands = commands(&["INCRBY", "HDEL", "HSETEX", "HGET", "HINCRBY"]);
+        let commands: Vec<_> = commands.iter().collect();
+        let mut steps = steps(5);
+        let mut values = vec![refused("ASK 7 10.0.0.7:7001")];
+        values.extend([1, 1, 1, 1].map(Value::Int));
+        take(&mut steps, &commands, &[0, 1, 2, 3, 4], values, None);
+        let is_open: Vec<_> = steps
+            .iter()
+            .map(|step| !matches!(step.fate, Fate::Done(_)))
+            .collect();
+        assert_eq!(is_open, [true, true, true, true, false]);
+    }
+
+    #[test]
     fn a_script_that_was_run_is_not_run_again() {
         let commands = commands(&["EVAL", "GET"]);
         let commands: Vec<_> = commands.iter().collect();
