@@ -181,7 +181,10 @@ async fn keys_are_stored_under_namespace_generation_and_name() {
         .await
         .unwrap();
     let expected = [
-        "shop:GENERATION/basket:7",
+        match redis.capabilities().field_expiry {
+            true => "shop:GENERATION/basket:",
+            false => "shop:GENERATION/basket:7",
+        },
         "shop:GENERATION:user:7",
         "shop:generation",
     ];
@@ -409,7 +412,11 @@ async fn every_verb_is_one_round_trip() {
     // The end of a counter takes another one, and so does a generation that somebody else began.
     redis.increment(&counter, 1, None).await.unwrap();
     assert_eq!(trips(redis.get(&counter)).await, 2, "get of a counter");
-    server.cli(&["SET", "shop:generation", "AAAAAAAA"]);
+    let other = match redis.capabilities().field_expiry {
+        true => "_AAAAAAA",
+        false => "AAAAAAAA",
+    };
+    server.cli(&["SET", "shop:generation", other]);
     assert_eq!(trips(redis.get(one)).await, 2, "get after a clear");
     assert_eq!(trips(redis.get(one)).await, 1, "get after that");
 }

@@ -21,7 +21,9 @@ use larder::{
     Backend, Cache, CacheLayer, CodecId, Entry, Error, ErrorKind, Key, PutMode, PutOptions, Redis,
     Settings, Timestamp, testing,
 };
-use support_servers::{Link, Options, Proxy, Redis as Server, matrix, redis_name};
+use support_servers::{
+    Link, Options, Proxy, Redis as Server, matrix, options_of_valkey, redis_name,
+};
 use tower::ServiceExt;
 
 /// What a user needs who reads from a replica: the commands that the documentation names.
@@ -316,6 +318,43 @@ async fn what_this_process_did_is_seen_however_late_the_replica_is() {
 }
 
 /// Not only right after a change, and not only by the first question.
+/// A bucket is a hash there, or keys.
+#[tokio::test]
+async fn a_bucket_is_read_from_the_replica_until_this_process_clears_it() {
+    for with in [
+        Some(Options::default()),
+        options_of_valkey(Options::default()),
+    ] {
+        let Some(options) = with else { continue };
+        let Some(pair) = Pair::with(options.clone(), options).await else {
+            return;
+        };
+        let redis = pair.backend().await;
+        let keys = [1, 2, 3].map(|name: u8| Key::new("shop", Some("7"), [name]));
+        for key in &keys {
+            let kept = redis.put(key, entry("value"), PutMode::Always).await;
+            assert!(kept.unwrap());
+        }
+        keep(&redis, "key", "value").await;
+        warmed(&pair, &redis, "key").await;
+        redis.get_many_relaxed(&keys).await.unwrap();
+        pair.hold_up().await;
+        let is_together = redis.capabilities().field_expiry;
+        let command = if is_together { "hmget" } else { "mget" };
+        let before = pair.replica.calls(command);
+        for _ in 0..10 {
+            let found = redis.get_many_relaxed(&keys).await.unwrap();
+            assert!(found.iter().all(Option::is_some));
+        }
+        assert!(pair.replica.calls(command) >= before + 9);
+        assert_eq!(redis.clear_bucket(&keys[0]).await.unwrap(), is_together);
+        if is_together {
+            let found = redis.get_many_relaxed(&keys).await.unwrap();
+            assert!(found.iter().all(Option::is_none));
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_this_process_did_stays_seen_while_the_replica_is_late() {
     let Some(pair) = Pair::start().await else {
