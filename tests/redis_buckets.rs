@@ -142,7 +142,7 @@ mod suite {
             }
             redis
         };
-        let report = testing::examine_in_bucket(|| connect()).await;
+        let report = testing::examine_in_bucket(|| async { connect().await }).await;
         matrix::judge("redis", "Valkey cluster, buckets", &report);
     }
 }
