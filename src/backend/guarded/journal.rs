@@ -42,6 +42,7 @@ impl From<Invalidation<'_>> for Batch {
             Invalidation::Version(key, version) => Self::Version(key.clone(), version),
             Invalidation::Namespace(namespace) => Self::Namespace(namespace.into()),
             Invalidation::Prefix(key) => Self::Prefix(key.clone()),
+            Invalidation::Bucket(key) => Self::Bucket(key.clone()),
         }
     }
 }
