@@ -275,6 +275,10 @@ in_each_protocol! {
     an_end_in_twelve_days_is_not_taken_for_one_that_has_been
     those_who_load_at_the_same_time_share_a_lease_and_the_first_one_puts
     a_counter_tells_when_it_ends
+    an_empty_item_of_which_little_is_left_is_made_anew
+    counting_while_the_end_is_moved_loses_nothing
+    whoever_begins_to_load_what_has_ended_undoes_no_put
+    of_those_who_put_where_something_has_ended_one_wins
     what_somebody_else_put_there_is_damaged_and_can_be_replaced
     clearing_costs_one_marker
     a_marker_that_is_evicted_is_made_anew_and_revives_nothing
@@ -291,6 +295,7 @@ in_each_protocol! {
     a_value_over_the_limit_is_split_and_reads_as_one
     a_split_value_with_a_part_missing_is_a_miss_and_can_be_loaded_anew
     a_split_value_that_is_refused_leaves_no_parts
+    a_split_value_that_has_ended_is_absent_to_every_verb
     split_values_that_are_put_at_the_same_time_do_not_mix
     the_keys_of_a_server_that_is_gone_are_misses_and_the_others_are_as_they_were
     a_server_that_comes_back_shows_nothing_of_what_was_invalidated_meanwhile
@@ -554,6 +559,107 @@ async fn a_counter_tells_when_it_ends(speak: Speak) {
         memcached.increment(&key("minutes"), 1, None).await.unwrap(),
         3
     );
+}
+
+/// Of the two ways in which a process gets to know how long an item stays, the server's own and the number that it bears.
+async fn an_empty_item_of_which_little_is_left_is_made_anew(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
+        return;
+    };
+    let left = |stored: &str| {
+        let told = server.say(&format!("mg {stored} s t\r\n"));
+        let left = told.strip_prefix("HD s0 t").unwrap();
+        let left = left.split_whitespace().next().unwrap();
+        left.parse::<u64>().unwrap()
+    };
+    memcached.get_leased(&key("loaded")).await.unwrap();
+    let stored = stored(&server, "loaded");
+    for (seconds, expected) in [(20, 58..=60), (45, 43..=45)] {
+        let mark = 0b11 << 30 | (Timestamp::now().as_secs() + seconds) % (1 << 30);
+        let put = server.say(&format!("ms {stored} 0 T{seconds} F{mark}\r\n\r\n"));
+        assert_eq!(put, "HD\r\n");
+        let leased = memcached.get_leased(&key("loaded")).await.unwrap();
+        assert!(leased.entry.is_none());
+        let left = left(&stored);
+        assert!(expected.contains(&left), "{left} of {seconds}");
+    }
+}
+
+async fn counting_while_the_end_is_moved_loses_nothing(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
+        return;
+    };
+    let other = speak.connect(&server).await;
+    let counter = key("visits");
+    memcached.increment(&counter, 1, None).await.unwrap();
+    let moving = async {
+        for seconds in 100..300 {
+            let ttl = Some(Duration::from_secs(seconds));
+            // It may say that others changed the key at every attempt.
+            drop(other.touch(&key("visits"), ttl).await);
+        }
+    };
+    let counting = async {
+        for _ in 0..300 {
+            memcached.increment(&counter, 1, None).await.unwrap();
+        }
+    };
+    tokio::join!(moving, counting);
+    assert_eq!(memcached.increment(&counter, 0, None).await.unwrap(), 301);
+}
+
+/// Entries that have ended, under names that are numbers, and long enough ago that whoever loads them begins anew.
+async fn ended(memcached: &Memcached, count: usize) {
+    let now = Timestamp::now();
+    let short = entry("old").with_ttl(Some(Duration::from_millis(1)), now);
+    let entries = (0..count).map(|name| (key(name.to_string()), short.clone(), PutMode::Always));
+    memcached.put_many(entries.collect()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+}
+
+async fn whoever_begins_to_load_what_has_ended_undoes_no_put(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
+        return;
+    };
+    let other = speak.connect(&server).await;
+    ended(&memcached, 300).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let (one, two) = (memcached.clone(), other.clone());
+        tasks.spawn(async move { drop(one.get_leased(&key(number.to_string())).await) });
+        tasks.spawn(async move { keep(&two, &number.to_string(), "new").await });
+    }
+    tasks.join_all().await;
+    for number in 0..300 {
+        let read = read(&memcached, &number.to_string()).await;
+        assert_eq!(read.as_deref(), Some("new"), "{number}");
+    }
+}
+
+async fn of_those_who_put_where_something_has_ended_one_wins(speak: Speak) {
+    let Some((server, memcached)) = start(speak).await else {
+        return;
+    };
+    let other = speak.connect(&server).await;
+    ended(&memcached, 300).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let (one, two) = (memcached.clone(), other.clone());
+        let name = number.to_string();
+        tasks.spawn(async move {
+            let (first, second) = tokio::join!(
+                put(&one, &name, "first", PutMode::IfAbsent),
+                put(&two, &name, "second", PutMode::IfAbsent),
+            );
+            let winner = match (first.unwrap(), second.unwrap()) {
+                (true, false) => "first",
+                (false, true) => "second",
+                both => panic!("{name}: {both:?}"),
+            };
+            assert_eq!(read(&one, &name).await.as_deref(), Some(winner));
+        });
+    }
+    tasks.join_all().await;
 }
 
 async fn what_somebody_else_put_there_is_damaged_and_can_be_replaced(speak: Speak) {
@@ -954,6 +1060,28 @@ async fn a_split_value_that_is_refused_leaves_no_parts(speak: Speak) {
     assert!(!refused.await.unwrap());
     assert_eq!(server.stat("curr_items"), items);
     assert_eq!(read(&memcached, "long").await.as_deref(), Some("short"));
+}
+
+async fn a_split_value_that_has_ended_is_absent_to_every_verb(speak: Speak) {
+    let Some((_server, memcached)) = start(speak).await else {
+        return;
+    };
+    let name = key("long");
+    let now = Timestamp::now();
+    let short = entry(long(1_500_000, 1)).with_ttl(Some(Duration::from_millis(500)), now);
+    let put = memcached.put(&name, short, PutMode::Always);
+    assert!(put.await.unwrap());
+    let version = memcached.get(&name).await.unwrap();
+    let version = version.map_or(7, |entry| entry.version());
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(memcached.get(&name).await.unwrap().is_none());
+    assert!(!memcached.contains(&name).await.unwrap());
+    assert!(!memcached.touch(&name, None).await.unwrap());
+    let exchanged = memcached.put(&name, entry("new"), PutMode::IfVersion(version));
+    assert!(!exchanged.await.unwrap());
+    let taken = memcached.put(&name, entry("new"), PutMode::IfAbsent);
+    assert!(taken.await.unwrap());
+    assert_eq!(read(&memcached, "long").await.as_deref(), Some("new"));
 }
 
 /// Whoever reads gets one of the values as a whole, or nothing.

@@ -6,7 +6,7 @@
 mod support_servers;
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     thread,
     time::Duration,
@@ -395,6 +395,64 @@ async fn by_the_binary_protocol_what_answers_is_something_else() {
     let builder = Memcached::builder(answering_bytes(auth)).binary_protocol(true);
     let builder = builder.username("app").password("s3cret");
     fails(builder, ErrorKind::Unsupported, "see mech_list").await;
+}
+
+/// A server that is what it says, and then answers each command under the number of the next one.
+fn one_ahead(binary: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            while let Some(answer) = match binary {
+                true => binary_one_ahead(&mut stream),
+                false => text_one_ahead(&mut stream),
+            } {
+                if stream.get_mut().write_all(&answer).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address.to_string()
+}
+
+fn binary_one_ahead(stream: &mut impl Read) -> Option<Vec<u8>> {
+    let mut head = [0; 24];
+    stream.read_exact(&mut head).ok()?;
+    let body = u32::from_be_bytes(head[8..12].try_into().unwrap());
+    stream.read_exact(&mut vec![0; body as usize]).ok()?;
+    if matches!(head[1], 0x10 | 0x0a) {
+        return Some(binary_answer(head[1], 0));
+    }
+    let number = u32::from_be_bytes(head[12..16].try_into().unwrap());
+    let mut answer = binary_answer(head[1], 1);
+    answer[12..16].copy_from_slice(&(number + 1).to_be_bytes());
+    Some(answer)
+}
+
+fn text_one_ahead(stream: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut line = String::new();
+    stream.read_line(&mut line).ok().filter(|len| *len > 0)?;
+    if line.starts_with("ms ") {
+        stream.read_line(&mut String::new()).ok()?;
+    }
+    let mut words = line.split_whitespace();
+    let number = words.find_map(|word| word.strip_prefix('O')?.parse::<u32>().ok());
+    Some(match (number, line.trim_end()) {
+        (Some(number), _) => format!("EN O{}\r\n", number + 1).into(),
+        (None, "mn") => b"MN\r\n".to_vec(),
+        (None, _) => b"END\r\n".to_vec(),
+    })
+}
+
+#[tokio::test]
+async fn an_answer_to_another_command_is_nobodys() {
+    for binary in [false, true] {
+        let memcached = Memcached::builder(one_ahead(binary)).binary_protocol(binary);
+        let error = memcached.connect().await.unwrap_err();
+        says(&error, ErrorKind::Unavailable, "is not one of memcached's");
+    }
 }
 
 #[tokio::test]

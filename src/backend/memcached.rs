@@ -155,7 +155,9 @@ const NAME: &str = "memcached";
 /// Each key has one server, found by consistent hashing: a ring of 64-bit numbers, on which each server has 160 points by
 /// the BLAKE3 hash of its address, and the key belongs to the next one. So all processes have to name the servers in the same
 /// words, in any order, and a server that is added or left out moves only the keys that come to it or were on it. That is
-/// not the ring of other clients, and need not be: the keys are not theirs either.
+/// not the ring of other clients, and need not be: the keys are not theirs either. What a key leaves behind on the server
+/// that it was on stays there until its TTL ends, and no invalidation reaches it; so clear the namespace when a list of
+/// servers is changed back to what it was before.
 ///
 /// **A server that is away is done without: its keys are misses, and nothing is stored in their place.** They do not move to
 /// another server meanwhile, because they would have to move back, and what the first one still held would be stale by

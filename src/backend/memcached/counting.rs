@@ -11,7 +11,7 @@ use super::{
     node::{Answers, Node, ROUNDS},
     parts::whole,
     protocol::{Command, Condition, Status, Verb},
-    stored::{Stored, counted, counter_ttl, digits, mark_of_item, not_a_counter, overflow},
+    stored::{Seen, Stored, counted, counter_ttl, digits, mark_of_item, not_a_counter, overflow},
 };
 use crate::{Key, Result, Timestamp, backend::single};
 
@@ -60,7 +60,7 @@ impl Node {
                     taking_back.await.map_err(|_| single::closed())??;
                     return Err(overflow());
                 }
-                Status::Absent => self.put_count(key, delta, ttl, Condition::Absent).await?,
+                Status::Absent => self.put_count(key, delta, ttl, None).await?,
                 Status::NotANumber => self.replace_by_count(key, delta, ttl).await?,
                 other => return Err(errors::refused(other)),
             };
@@ -86,39 +86,46 @@ impl Node {
         if found.count().is_some() {
             return Ok(false);
         }
-        let cas = found.cas;
+        let seen = found.seen(generation);
         if let Some(found) = whole(found, &space, generation, &live).await?
             && found.entry(generation, Timestamp::now())?.is_some()
         {
             return Err(not_a_counter());
         }
-        // In another generation nothing has this cas.
-        self.put_count(key, delta, ttl, Condition::Cas(cas)).await
+        self.put_count(key, delta, ttl, Some(seen)).await
     }
 
-    /// Puts a counter that begins with `delta`: whether it did, or the condition does not hold.
-    async fn put_count(
+    /// Puts a counter in place of what was seen under the key, or where nothing is: whether it did, or somebody else was
+    /// quicker.
+    pub(super) async fn put_count(
         &self,
         key: &Key,
-        delta: i64,
+        count: i64,
         ttl: i32,
-        condition: Condition,
+        seen: Option<Seen>,
     ) -> Result<bool> {
         let space = self.spaces.of(key);
-        let begin = Verb::Set {
-            condition,
-            value: digits(delta),
-            mark: mark_of_item(ttl, Timestamp::now()),
-            ttl,
-        };
+        let mark = mark_of_item(ttl, Timestamp::now());
         let answers = self.ask(&space, |generation| {
+            let condition = match seen {
+                Some(seen) => seen.condition(generation),
+                None => Some(Condition::Absent),
+            };
             let item = space.item(generation, key.as_key_ref());
-            vec![Command::new(&item, begin.clone())]
+            let put = condition.map(|condition| Verb::Set {
+                condition,
+                value: digits(count),
+                mark,
+                ttl,
+            });
+            put.map(|put| Command::new(&item, put))
+                .into_iter()
+                .collect()
         });
-        match answers.await?.only()?.status {
-            Status::Done => Ok(true),
-            Status::Refused | Status::Absent => Ok(false),
-            other => Err(errors::refused(other)),
+        match answers.await?.replies.first().map(|reply| reply.status) {
+            Some(Status::Done) => Ok(true),
+            Some(Status::Refused | Status::Absent) | None => Ok(false),
+            Some(other) => Err(errors::refused(other)),
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     errors, mark, parts,
-    protocol::{Reply, Status, text::number},
+    protocol::{Condition, Reply, Status, text::number},
 };
 use crate::{Entry, Error, ErrorKind, Result, Timestamp, backend::generation::Generation};
 
@@ -22,6 +22,21 @@ const LONGEST_RELATIVE: u64 = 30 * 24 * 60 * 60;
 
 /// The server's TTL of what has ended already.
 const ENDED: i32 = -1;
+
+/// A state of an item, in which it was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) generation: Generation,
+    pub(super) cas: u64,
+}
+
+impl Seen {
+    /// Holds while the item is in that state. `None` in another generation: a server that was started again counts its
+    /// changes from the beginning, so an item that has this cas need not be the one that had it.
+    pub(super) fn condition(self, generation: Generation) -> Option<Condition> {
+        (self.generation == generation).then_some(Condition::Cas(self.cas))
+    }
+}
 
 /// An item with its value.
 #[derive(Debug)]
@@ -78,6 +93,14 @@ impl Stored {
     /// Whether whoever notes its cas now can rely on it for a while.
     pub(super) fn is_steady(&self, now: Timestamp) -> bool {
         self.left(now).is_none_or(|left| left >= GRACE)
+    }
+
+    /// The state in which it is, in this generation.
+    pub(super) fn seen(&self, generation: Generation) -> Seen {
+        Seen {
+            generation,
+            cas: self.cas,
+        }
     }
 
     pub(super) fn bytes(&self) -> &Bytes {
@@ -251,6 +274,12 @@ mod tests {
     #[test]
     fn a_version_of_another_generation_is_none_of_this_one() {
         let (one, two) = (Generation::random(), Generation::random());
+        let seen = Seen {
+            generation: one,
+            cas: 9,
+        };
+        assert_eq!(seen.condition(one), Some(Condition::Cas(9)));
+        assert_eq!(seen.condition(two), None);
         assert_eq!(cas(one, version(one, 9)), Some(9));
         assert_ne!(cas(two, version(one, 9)), Some(9));
         assert_eq!(cas(one, version(one, 0)), None);

@@ -13,7 +13,7 @@ use super::{
     protocol::{Command, Condition, Reply, Status, Verb},
     reading::leased_cas,
     space::Space,
-    stored::{self, Stored, counter_ttl, digits, entry_ttl, is_live, mark_of_item},
+    stored::{self, Seen, Stored, counter_ttl, entry_ttl, is_live},
 };
 use crate::{
     Entry, Error, ErrorKind, Key, PutMode, Result, Timestamp, backend::generation::Generation,
@@ -41,10 +41,10 @@ enum Next {
     Add,
     /// Look whether the item of this version is live.
     Check(u64),
-    /// Put it in place of the item with this cas, which is a live one of the version asked for.
-    Exchange(u64),
-    /// Put it in place of the item with this cas, which has ended.
-    Succeed(u64),
+    /// Put it in place of this item, which is a live one of the version asked for.
+    Exchange(Seen),
+    /// Put it in place of this item, which has ended.
+    Succeed(Seen),
     /// Put it in place of the item of a lease.
     Load(crate::Lease),
     /// Remove what is there: it is not the truth any more, and nothing can come in its place.
@@ -86,7 +86,9 @@ impl Put<'_> {
             Next::Set => vec![set(Condition::Always)],
             Next::Add => vec![set(Condition::Absent), Command::new(item, Verb::Look)],
             Next::Check(_) => vec![Command::new(item, Verb::Look)],
-            Next::Exchange(cas) | Next::Succeed(cas) => vec![set(Condition::Cas(cas))],
+            Next::Exchange(seen) | Next::Succeed(seen) => {
+                seen.condition(generation).map(set).into_iter().collect()
+            }
             Next::Load(lease) => leased_cas(lease, generation)
                 .map(|cas| set(Condition::Cas(cas)))
                 .into_iter()
@@ -109,13 +111,17 @@ impl Put<'_> {
             return Ok(Judged::Full(Some(Next::Remove)));
         }
         let Some(reply) = replies.first() else {
-            // Nothing was asked, because its lease is of another generation.
-            return Ok(Judged::Kept(false));
+            // Nothing was asked, because what it is to replace is of another generation.
+            return Ok(match self.next {
+                Next::Succeed(_) => Judged::Next(Next::Add),
+                _ => Judged::Kept(false),
+            });
         };
+        let seen = |cas| Seen { generation, cas };
         Ok(match (self.next, reply.status) {
             (Next::Check(version), Status::Done) if is_live(reply, now) => {
                 match stored::cas(generation, version) {
-                    Some(cas) if cas == reply.cas => Judged::Next(Next::Exchange(cas)),
+                    Some(cas) if cas == reply.cas => Judged::Next(Next::Exchange(seen(cas))),
                     _ => Judged::Kept(false),
                 }
             }
@@ -123,7 +129,9 @@ impl Put<'_> {
             (Next::Remove, Status::Done | Status::Absent) => Judged::Kept(false),
             (Next::Add, Status::Refused) => match replies.get(1) {
                 Some(look) if is_live(look, now) => Judged::Kept(false),
-                Some(look) if look.status == Status::Done => Judged::Next(Next::Succeed(look.cas)),
+                Some(look) if look.status == Status::Done => {
+                    Judged::Next(Next::Succeed(seen(look.cas)))
+                }
                 _ => Judged::Next(Next::Add),
             },
             (Next::Succeed(_), Status::Refused | Status::Absent) => Judged::Next(Next::Add),
@@ -294,32 +302,22 @@ impl Node {
             let Some(entry) = stored.entry(generation, now)? else {
                 return Ok(false);
             };
-            let Some(count) = stored.count() else {
-                let entry = entry.with_expires_at(expires_at);
-                let put = self.put_of(0, key, &entry, Next::Exchange(stored.cas));
-                let mut kept = [false];
-                self.carry_out(&space, vec![put], &mut kept).await?;
-                if kept[0] {
-                    return Ok(true);
+            let seen = stored.seen(generation);
+            let is_done = match stored.count() {
+                Some(count) => {
+                    let ttl = counter_ttl(ttl, now);
+                    self.put_count(key, count, ttl, Some(seen)).await?
                 }
-                continue;
+                None => {
+                    let entry = entry.with_expires_at(expires_at);
+                    let put = self.put_of(0, key, &entry, Next::Exchange(seen));
+                    let mut kept = [false];
+                    self.carry_out(&space, vec![put], &mut kept).await?;
+                    kept[0]
+                }
             };
-            let ttl = counter_ttl(ttl, now);
-            let same = Verb::Set {
-                condition: Condition::Cas(stored.cas),
-                value: digits(count),
-                mark: mark_of_item(ttl, now),
-                ttl,
-            };
-            // In another generation nothing has this cas.
-            let answers = self.ask(&space, |generation| {
-                let item = space.item(generation, key.as_key_ref());
-                vec![Command::new(&item, same.clone())]
-            });
-            match answers.await?.only()?.status {
-                Status::Done => return Ok(true),
-                Status::Refused | Status::Absent => {}
-                other => return Err(errors::refused(other)),
+            if is_done {
+                return Ok(true);
             }
         }
         Err(errors::contended())
