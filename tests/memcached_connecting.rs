@@ -8,11 +8,15 @@ mod support_servers;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
 
-use larder::{Cache, Error, ErrorKind, Memcached, MemcachedBuilder, Settings};
+use larder::{Backend, Cache, Error, ErrorKind, Memcached, MemcachedBuilder, Settings};
 use support_servers::Memcached as Server;
 
 /// Nothing that is secret in these tests is without it.
@@ -444,6 +448,31 @@ fn text_one_ahead(stream: &mut impl BufRead) -> Option<Vec<u8>> {
         (None, "mn") => b"MN\r\n".to_vec(),
         (None, _) => b"END\r\n".to_vec(),
     })
+}
+
+#[tokio::test]
+async fn a_server_that_turns_everybody_away_is_not_asked_by_every_verb() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let servers = listener.local_addr().unwrap().to_string();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = attempts.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            drop(stream);
+        }
+    });
+    for binary in [false, true] {
+        let builder = Memcached::builder(&servers).binary_protocol(binary);
+        let memcached = builder.connect_lazily().unwrap();
+        attempts.store(0, Ordering::Relaxed);
+        for _ in 0..100 {
+            assert!(memcached.ping().await.is_err());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let attempts = attempts.load(Ordering::Relaxed);
+        assert!((1..10).contains(&attempts), "{attempts} attempts");
+    }
 }
 
 #[tokio::test]
