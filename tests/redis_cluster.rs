@@ -362,9 +362,21 @@ async fn resharding_under_load_loses_nothing_and_mixes_nothing_up() {
 /// A slot that somebody began to move and left there: what is at the new node is found there.
 #[tokio::test]
 async fn a_slot_in_the_middle_of_being_moved_is_served_by_both_nodes() {
-    let Some(cluster) = Cluster::start() else {
-        return;
-    };
+    if let Some(cluster) = Cluster::start() {
+        is_served_while_it_is_moved(cluster).await;
+    }
+}
+
+/// Nodes behind a port forwarding say where to go by the port alone.
+#[tokio::test]
+async fn nodes_that_do_not_know_their_own_names_are_found_all_the_same() {
+    let options = Options::default().config("cluster-preferred-endpoint-type unknown-endpoint");
+    if let Some(cluster) = Cluster::with(false, false, options) {
+        is_served_while_it_is_moved(cluster).await;
+    }
+}
+
+async fn is_served_while_it_is_moved(cluster: Cluster) {
     let redis = connect(&cluster).await;
     for name in 0..2_000 {
         keep(&redis, name, "value").await;

@@ -103,6 +103,11 @@ impl Cluster {
     }
 
     /// The node that has a slot, as far as is known.
+    pub(super) fn owner_of(&self, slot: u16) -> Option<Node> {
+        self.known().slots.owner(slot).cloned()
+    }
+
+    /// The same with the way to it.
     fn owner(&self, slot: u16) -> Result<Option<(Node, Link)>> {
         let mut known = self.known();
         let Some(node) = known.slots.owner(slot).cloned() else {

@@ -43,6 +43,8 @@ impl Cluster {
         mut live: Arc<Live>,
         pipeline: Pipeline,
     ) -> Result<(Arc<Live>, Vec<Value>)> {
+        // Where a redirection leaves the host out, it is that of the node that said it.
+        let mut own = self.owner_of(slot);
         let values = live.ask_all(&pipeline).await?;
         if values.iter().any(is_down) {
             self.doubt();
@@ -56,7 +58,7 @@ impl Cluster {
         let commands: Vec<_> = pipeline.cmd_iter().collect();
         let mut steps = steps(commands.len());
         let every: Vec<_> = (0..commands.len()).collect();
-        let mut told = take(&mut steps, &commands, &every, values, None);
+        let mut told = take(&mut steps, &commands, &every, values, own.as_ref());
         for round in 0..ROUNDS {
             if let Some(node) = told.moved.take() {
                 if round > 1 {
@@ -76,6 +78,7 @@ impl Cluster {
                 // Perhaps it has been moved meanwhile.
                 live = self.live(slot).await?;
             }
+            own = self.owner_of(slot);
             let Some((run, target)) = next_run(&steps) else {
                 return Ok((live, done(steps)));
             };
@@ -86,7 +89,7 @@ impl Cluster {
                         again.add_command(commands[place].clone());
                     }
                     let values = live.ask_all(&again).await?;
-                    take(&mut steps, &commands, &run, values, None)
+                    take(&mut steps, &commands, &run, values, own.as_ref())
                 }
                 Some(node) => {
                     let mut again = Pipeline::with_capacity(2 * run.len());
@@ -120,7 +123,7 @@ fn steps(count: usize) -> Vec<Step> {
     std::iter::repeat_with(open).take(count).collect()
 }
 
-/// Takes note of the answers to the commands in these places, which came from `node` if it is not the slot's own.
+/// Takes note of the answers to the commands in these places, which came from `node`, as far as is known.
 fn take(
     steps: &mut [Step],
     commands: &[&Cmd],

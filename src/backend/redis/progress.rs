@@ -114,6 +114,10 @@ impl Progress {
         self.known().history.clone()
     }
 
+    pub(super) fn forget_history(&self) {
+        self.known().history = None;
+    }
+
     /// How far a replica has to have come, to have everything that is older than [`BOUND`]. `None` where the primary has to
     /// be asked before anybody knows, and for one caller now and then, who is to ask it.
     pub(super) fn least(&self, now: Timestamp) -> Option<u64> {

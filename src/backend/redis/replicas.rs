@@ -194,6 +194,8 @@ impl Shared {
 
         if is_strange {
             if History::read(&answers.next()?) != Some(history) {
+                // One that was without replicas for long has given its history another name.
+                primary.progress().forget_history();
                 replica.rest(REST);
                 return None;
             }
@@ -208,9 +210,11 @@ impl Shared {
             }
             Some(Role::Primary(_)) => {
                 match replicas.place {
+                    Place::Named(_) => replicas.tell("the server that was named as one is none"),
                     // They know of others, perhaps.
                     Place::OfSentinels(_) => replica.leave(),
-                    _ => replicas.tell("the server that was named as one is none"),
+                    // It took over, and the nodes will say so.
+                    Place::OfCluster => {}
                 }
                 replica.rest(LONG_REST);
                 return None;
