@@ -12,7 +12,7 @@ use sqlx::{
 
 use super::{
     simplest::{MANY, Simplest, side_by_side},
-    support_servers::{MariaDb, Postgres as PostgresServer},
+    support_servers::{Postgres as PostgresServer, Product},
 };
 
 /// What larder has by default.
@@ -52,7 +52,7 @@ pub(crate) async fn postgres() {
 }
 
 pub(crate) async fn mysql() {
-    let Some(server) = MariaDb::start() else {
+    let Some(server) = Product::MariaDb.start() else {
         return;
     };
     let url = server.url();
