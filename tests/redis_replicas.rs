@@ -410,6 +410,39 @@ async fn what_others_did_is_seen_within_a_second() {
     assert_eq!(relaxed(&redis, "key").await.as_deref(), Some("new"));
 }
 
+/// Also of what nobody asked the primary for since.
+#[tokio::test]
+async fn everything_that_others_did_is_seen_within_a_second() {
+    let Some(pair) = Pair::start().await else {
+        return;
+    };
+    let (redis, other) = (pair.backend().await, pair.other().await);
+    let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    for name in &names {
+        keep(&other, name, "old").await;
+    }
+    warmed(&pair, &redis, "0").await;
+    for name in &names {
+        relaxed(&redis, name).await;
+    }
+    pair.hold_up().await;
+    for name in &names {
+        keep(&other, name, "new").await;
+    }
+    let start = Instant::now();
+    while start.elapsed() < BOUND {
+        relaxed(&redis, "0").await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for name in &names {
+        assert_eq!(
+            relaxed(&redis, name).await.as_deref(),
+            Some("new"),
+            "{name}"
+        );
+    }
+}
+
 /// A client that asks seldom does not believe what it knew long ago.
 #[tokio::test]
 async fn what_others_did_is_seen_after_a_long_silence() {
@@ -752,6 +785,40 @@ async fn without_the_primary_replicas_are_read_for_no_longer_than_a_second() {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A primary that had no replica for long gives what it does another name, by which replicas find out that they have to begin
+/// anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_comes_after_a_long_time_is_read_too() {
+    let primary = Options::default().config("repl-backlog-ttl 1");
+    let Some(pair) = Pair::with(primary, Options::default()).await else {
+        return;
+    };
+    let redis = pair.backend().await;
+    keep(&redis, "key", "value").await;
+    warmed(&pair, &redis, "key").await;
+    let name = || {
+        let told = pair.primary.cli(&["INFO", "replication"]);
+        let mut lines = told.lines();
+        lines
+            .find(|line| line.starts_with("master_replid:"))
+            .unwrap()
+            .to_owned()
+    };
+    let before = name();
+    pair.replica.kill();
+    let start = Instant::now();
+    while name() == before {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it keeps its name"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    pair.replica.restart();
+    pair.replica.follows();
+    warmed(&pair, &redis, "key").await;
 }
 
 /// Servers that know nothing of each other, by mistake, have other offsets.

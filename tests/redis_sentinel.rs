@@ -273,6 +273,36 @@ async fn a_fail_over_on_demand_loses_nothing() {
     assert!(!replica.contains("name=larder"), "{replica}");
 }
 
+/// Nobody tells the connections of a primary that it is one no more; they find it out by what it refuses.
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_left() {
+    let Some((sentinel, redis)) = start().await else {
+        return;
+    };
+    let [primary, _] = sentinel.servers();
+    let connection = || {
+        let clients = primary.cli(&["CLIENT", "LIST"]);
+        let ours = clients.lines().find(|it| it.contains("name=larder"));
+        ours.map(|it| it.split(' ').next().unwrap().to_owned())
+    };
+    redis.get(&key("key")).await.unwrap();
+    let before = connection();
+    assert!(before.is_some());
+    // One that is a replica from the beginning is not left again and again.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    primary.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    let put = redis
+        .put(&key("key"), entry("value"), PutMode::Always)
+        .await;
+    assert_eq!(put.unwrap_err().kind(), ErrorKind::Unavailable);
+    let start = Instant::now();
+    while connection() == before {
+        let _ = redis.get(&key("key")).await;
+        assert!(start.elapsed() < Duration::from_secs(2), "it stays there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_cache_connects_as_its_settings_say() {
     let Some(sentinel) = Sentinel::with(Some("of-servers"), Some("of-sentinel"), false) else {
