@@ -13,7 +13,7 @@ mod support_servers;
 use std::time::Duration;
 
 use larder::{Cache, Redis as Backend};
-use support_outages::{Load, Report, absent_at_first, outage, survived, was_open};
+use support_outages::{Load, Report, absent_at_first, on_the_way, outage, survived, was_open};
 use support_servers::{Link, Proxy, Redis, redis_cli};
 
 async fn cache(url: &str) -> Cache {
@@ -142,47 +142,4 @@ async fn through(fault: &str, link: Link) -> Option<Report> {
     Some(report.await)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_but_within_the_time_out() {
-    let link = Link::Delay(Duration::from_millis(60));
-    if let Some(report) = through("slow: 60 ms each way", link).await {
-        survived(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slower_than_the_time_out() {
-    let link = Link::Delay(Duration::from_millis(400));
-    if let Some(report) = through("slow: 400 ms each way", link).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_in_the_middle_of_answers() {
-    if let Some(report) = through(
-        "cut after 1000 bytes, again and again",
-        Link::CutAfter(1_000),
-    )
-    .await
-    {
-        survived(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reset() {
-    if let Some(report) = through("reset (RST)", Link::Reset).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepting_and_silent() {
-    if let Some(report) = through("accepting, silent", Link::Stall).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
+on_the_way!(through, slow: 60, slower_than_the_time_out: 400);

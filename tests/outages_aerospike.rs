@@ -22,7 +22,7 @@ use aerospike::{
     policy::{AdminPolicy, ClientPolicy},
 };
 use larder::{Aerospike as Backend, BreakerState, Cache, Error, ErrorKind, PutOptions, Ttl};
-use support_outages::{Load, Report, outage, survived, was_open};
+use support_outages::{Load, Report, on_the_way, outage, survived, was_open};
 use support_servers::{Aerospike, Link, Proxy};
 
 /// No other test run meets this one's entries.
@@ -49,38 +49,7 @@ async fn through(fault: &str, link: Link) -> Option<Report> {
     Some(report.await)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusing() {
-    if let Some(report) = through("refusing", Link::Refuse).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepting_and_silent() {
-    if let Some(report) = through("accepting, silent", Link::Stall).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reset() {
-    if let Some(report) = through("reset (RST)", Link::Reset).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slower_than_the_time_out() {
-    let link = Link::Delay(Duration::from_millis(400));
-    if let Some(report) = through("slow: 400 ms each way", link).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
+on_the_way!(through, slow: 60, slower_than_the_time_out: 400);
 
 /// Breaks and mends the servers themselves: kills a node and starts it again, stops one and lets it go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

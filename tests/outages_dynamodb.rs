@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use larder::{BreakerState, Cache, DynamoDb, DynamoDbBuilder};
 use support_dynamodb::{Front, Tls};
-use support_outages::{Report, absent_at_first, outage, was_open};
+use support_outages::{Report, absent_at_first, on_the_way, outage, was_open};
 use support_servers::{Certificates, DynamoDb as Server, Link, Proxy, dynamodb_client};
 
 const TABLE: &str = "larder";
@@ -267,7 +267,7 @@ async fn through(fault: &str, link: Link) -> Option<Report> {
     let proxy = Proxy::to(server.address()).await;
     let cache = cache(&format!("http://{}", proxy.address())).await;
     let report = outage(
-        fault,
+        &format!("DynamoDB {fault}"),
         cache,
         async || proxy.set(link).await,
         async || proxy.set(Link::Pass).await,
@@ -275,43 +275,4 @@ async fn through(fault: &str, link: Link) -> Option<Report> {
     Some(report.await)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_but_within_the_time_out() {
-    let link = Link::Delay(Duration::from_millis(40));
-    if let Some(report) = through("DynamoDB slow: 40 ms each way", link).await {
-        survived(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slower_than_the_time_out() {
-    let link = Link::Delay(Duration::from_millis(1_200));
-    if let Some(report) = through("DynamoDB slow: 1200 ms each way", link).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_in_the_middle_of_answers() {
-    let fault = "DynamoDB cut after 1000 bytes, again and again";
-    if let Some(report) = through(fault, Link::CutAfter(1_000)).await {
-        survived(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reset() {
-    if let Some(report) = through("DynamoDB reset (RST)", Link::Reset).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepting_and_silent() {
-    if let Some(report) = through("DynamoDB accepting, silent", Link::Stall).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
+on_the_way!(through, slow: 40, slower_than_the_time_out: 1200);

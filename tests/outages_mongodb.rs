@@ -14,7 +14,7 @@ use std::{ptr, time::Duration};
 
 use larder::{BreakerState, Cache, MongoDb as Backend};
 use mongodb::bson::{Document, doc};
-use support_outages::{Load, Report, absent_at_first, outage, was_open};
+use support_outages::{Load, Report, absent_at_first, on_the_way, outage, was_open};
 use support_servers::{Link, MongoDb, Node, Proxy};
 
 /// A primary that is gone is missed by the test's replica set after two seconds, and replaced after that.
@@ -193,58 +193,7 @@ async fn through(fault: &str, link: Link) -> Option<Report> {
     Some(report.await)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusing() {
-    if let Some(report) = through("refusing", Link::Refuse).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepting_and_silent() {
-    if let Some(report) = through("accepting, silent", Link::Stall).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reset() {
-    if let Some(report) = through("reset (RST)", Link::Reset).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_within_answers() {
-    if let Some(report) = through(
-        "cut after 1000 bytes, again and again",
-        Link::CutAfter(1_000),
-    )
-    .await
-    {
-        survived(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow() {
-    let link = Link::Delay(Duration::from_millis(25));
-    if let Some(report) = through("slow: 25 ms each way", link).await {
-        survived(&report);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slower_than_the_time_out() {
-    let link = Link::Delay(Duration::from_millis(1_200));
-    if let Some(report) = through("slow: 1200 ms each way", link).await {
-        survived(&report);
-        was_open(&report);
-    }
-}
+on_the_way!(through, slow: 25, slower_than_the_time_out: 1200);
 
 /// Who of a replica set of three something happens to.
 #[derive(Clone, Copy, PartialEq, Eq)]

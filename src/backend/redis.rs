@@ -360,11 +360,11 @@ impl Backend for Redis {
     }
 
     async fn get_relaxed(&self, key: &Key) -> Result<Option<Entry>> {
-        named(self.0.get_relaxed(key).await, "get_relaxed")
+        named(self.0.get_relaxed(key).await, "get")
     }
 
     async fn get_many_relaxed(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>> {
-        named(self.0.get_many_relaxed(keys).await, "get_many_relaxed")
+        named(self.0.get_many_relaxed(keys).await, "get_many")
     }
 
     async fn get_leased(&self, key: &Key) -> Result<Leased> {

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "it is for tests only")]
 
 mod caller;
+mod on_the_way;
 mod table;
 
 use std::{
@@ -28,6 +29,8 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use larder::{BreakerState, Cache, CacheLayer, Settings, Stats};
+#[allow(unused_imports, reason = "every test file uses a part of it")]
+pub(crate) use on_the_way::on_the_way;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,

@@ -38,8 +38,8 @@ macro_rules! verbs {
 verbs! {
     Get = "get",
     GetMany = "get_many",
-    GetRelaxed = "get_relaxed",
-    GetManyRelaxed = "get_many_relaxed",
+    GetRelaxed = "get",
+    GetManyRelaxed = "get_many",
     GetLeased = "get_leased",
     GetLeasedMany = "get_leased_many",
     Put = "put",
