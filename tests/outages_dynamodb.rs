@@ -266,8 +266,9 @@ async fn through(fault: &str, link: Link) -> Option<Report> {
     let server = Server::start()?;
     let proxy = Proxy::to(server.address()).await;
     let cache = cache(&format!("http://{}", proxy.address())).await;
+    let fault = format!("DynamoDB {fault}");
     let report = outage(
-        &format!("DynamoDB {fault}"),
+        &fault,
         cache,
         async || proxy.set(link).await,
         async || proxy.set(Link::Pass).await,

@@ -2,6 +2,7 @@
 
 /// A test for each thing that can happen on the way. `$through` starts a server and a cache behind a proxy, does the link to
 /// it for a while under load, and reports; `None` where there is no server. `survived` of the calling module judges.
+#[allow(unused_macros, reason = "not every file of tests has the same ways")]
 macro_rules! on_the_way {
     ($through:ident, slow: $slow:literal, slower_than_the_time_out: $slower:literal) => {
         mod on_the_way {
