@@ -1,6 +1,6 @@
 //! DynamoDB: the SDK, an item for a value. Dynoxide answers, so this is about the client's side.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use larder::DynamoDb as Larder;
 
 use super::{
-    simplest::{Simplest, side_by_side},
+    simplest::{PATIENCE, Simplest, side_by_side},
     support_servers::{DynamoDb, dynamodb_client},
 };
 
@@ -29,7 +29,7 @@ pub(crate) async fn run() {
     let larder = Larder::builder("larder-bench")
         .endpoint(&endpoint)
         .credentials("test", "test")
-        .timeout(Duration::from_secs(2))
+        .timeout(PATIENCE)
         .create(true);
     let connected = larder.connect().await.expect("it runs");
     side_by_side("DynamoDB on Dynoxide", raw, Arc::new(connected)).await;
