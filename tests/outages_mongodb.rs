@@ -17,8 +17,9 @@ use mongodb::bson::{Document, doc};
 use support_outages::{Load, Report, absent_at_first, on_the_way, outage, was_open};
 use support_servers::{Link, MongoDb, Node, Proxy};
 
-/// A primary that is gone is missed by the test's replica set after two seconds, and replaced after that.
-const FAIL_OVER: Duration = Duration::from_secs(15);
+/// A primary that is gone is missed by the test's replica set after two seconds, and replaced after that. One that hangs
+/// holds up whoever copied from it for longer.
+const FAIL_OVER: Duration = Duration::from_secs(30);
 
 /// After two seconds a primary that nobody answers steps down.
 const ALONE: Duration = Duration::from_secs(4);

@@ -26,8 +26,8 @@ const NAME: &str = "mongodb";
 /// Entries in a MongoDB collection, under the feature `mongodb` (`CACHE_TYPE=mongodb`).
 ///
 /// Made by [`builder`](Self::builder), or from `CACHE_MONGODB_*` by [`Cache::from_env`](crate::Cache::from_env). It is
-/// tested on MongoDB 6.0: alone, and as replica sets of one and of three, whose primary is killed under load, and whose other
-/// nodes are. Cloning shares the connections.
+/// tested on MongoDB 6.0: alone, and as replica sets of one and of three, whose primary is killed and stopped under load,
+/// and whose other nodes are. Cloning shares the connections.
 ///
 /// # What it can do
 ///
@@ -70,14 +70,14 @@ const NAME: &str = "mongodb";
 /// * Writes are acknowledged by a majority of the replica set, on disk, before they count as done (`w=majority`): a fail-over
 ///   brings nothing back that was invalidated. What was not acknowledged in time is an error, and the cache invalidates it
 ///   once more when there is a primary again, before anything is read. That costs a round trip between the servers and a
-///   write to their disks: 3 ms for each write, and not 0.4 ms, with three nodes on one machine. A URL may say otherwise
+///   write to their disks: about 3 ms for each write where `w=1` takes 0.4 to 1.7, with three nodes on one machine. A URL may say otherwise
 ///   (`w=1`), for speed; then a fail-over brings back what was deleted in the moment before it.
 /// * Reads take what the primary has, acknowledged by the others or not (`readConcernLevel=local`). What a primary had alone
 ///   is gone with it, and never returned after the fail-over.
 /// * Until a replica set has a new primary, verbs fail at once or within a time-out; then they go to the new one by
 ///   themselves. The servers take some ten seconds for that by default (`electionTimeoutMillis`). Where the old primary
-///   hangs and is not gone, it was not back within 15 seconds under load, with two seconds for an election; nothing stale
-///   was shown meanwhile, and nobody waited for more than one time-out.
+///   hangs and is not gone, it was twelve seconds under load, with two of them for the election; nothing stale was shown
+///   meanwhile, and nobody waited for more than one time-out.
 /// * No write is sent twice, whatever `retryWrites` in the URL says, so an `increment` never counts twice. One whose answer
 ///   does not come is an error, and may have been done. Reads are sent again once where the connection breaks
 ///   (`retryReads`).
