@@ -128,7 +128,7 @@ async fn a_replica_that_is_read_from_is_killed_and_started_again() {
         return;
     };
     let report = outage(
-        "replica: the one that is read from killed, started again",
+        "Redis replica: the one that is read from killed, started again",
         apart.cache().await,
         async || apart.replica.kill(),
         async || apart.replica.restart(),
@@ -144,7 +144,7 @@ async fn a_replica_that_is_read_from_hangs() {
         return;
     };
     let report = outage(
-        "replica: the one that is read from stopped, continued",
+        "Redis replica: the one that is read from stopped, continued",
         apart.cache().await,
         async || apart.replica.stop(),
         async || apart.replica.cont(),
@@ -158,11 +158,11 @@ async fn a_replica_that_is_read_from_hangs() {
 async fn a_replica_that_is_read_from_lags_behind() {
     for (fault, link) in [
         (
-            "replica: 50 ms late, then in time",
+            "Redis replica: 50 ms late, then in time",
             Link::Delay(Duration::from_millis(50)),
         ),
         (
-            "replica: hears nothing of its primary, then all of it",
+            "Redis replica: hears nothing of its primary, then all of it",
             Link::Stall,
         ),
     ] {
@@ -187,7 +187,7 @@ async fn a_primary_is_killed_whose_replica_is_read_from() {
         return;
     };
     let report = outage(
-        "replica: its primary killed, started again without data",
+        "Redis replica: its primary killed, started again without data",
         apart.cache().await,
         async || apart.primary.kill(),
         async || apart.primary.restart_empty(),
@@ -205,7 +205,7 @@ async fn one_primary_of_a_cluster_is_killed_whose_replicas_are_read_from() {
     };
     let redis = Backend::cluster(cluster.addresses()).read_from_replicas(true);
     let report = outage(
-        "cluster, replicas read: one primary of three killed, its replica takes over",
+        "Redis Cluster, replicas read: one primary of three killed, its replica takes over",
         Cache::new(redis.connect().await.unwrap()),
         async || cluster.nodes()[0].kill(),
         async || {},
@@ -222,7 +222,7 @@ async fn the_primary_of_a_sentinel_is_killed_whose_replica_is_read_from() {
     };
     let redis = Backend::sentinels([sentinel.address()], SENTINEL_NAME).read_from_replicas(true);
     let report = outage(
-        "sentinel, replica read: the primary killed, its replica takes over",
+        "Redis Sentinel, replica read: the primary killed, its replica takes over",
         Cache::new(redis.connect().await.unwrap()),
         async || sentinel.servers()[0].kill(),
         async || {},

@@ -9,7 +9,15 @@
 mod support_outages;
 mod support_servers;
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use larder::{Backend, Cache, MySql, Postgres, Settings, Sqlite};
 use support_outages::{FAULT, Load, outage, survived, was_open};
@@ -432,4 +440,69 @@ async fn the_folder_of_a_sqlite_file_comes_later() {
         .await;
     survived(&report);
     was_open(&report);
+}
+
+/// The folder in which this program, started once more by the test, has a disk of its own.
+const DISK: &str = "LARDER_TEST_SQLITE_DISK";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disk_of_a_sqlite_file_is_full() {
+    if let Some(disk) = env::var_os(DISK) {
+        return fill(Path::new(&disk)).await;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    // A file system in memory, in a namespace that this process may mount it in.
+    let in_namespace = |script: &str, words: &[&OsStr]| {
+        let mut command = Command::new("unshare");
+        let mount = format!("mount -t tmpfs -o size=24m none \"${DISK}\" && {script}");
+        command
+            .args([
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "sh",
+                "-c",
+                &mount,
+                "sh",
+            ])
+            .args(words)
+            .env(DISK, disk.path())
+            .stdin(Stdio::null());
+        command
+    };
+    let mut trial = in_namespace("true", &[]);
+    if !trial
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        eprintln!("not tested: no file system may be mounted here");
+        return;
+    }
+    let program = env::current_exe().unwrap();
+    let test = [
+        "--exact",
+        "the_disk_of_a_sqlite_file_is_full",
+        "--nocapture",
+    ]
+    .map(OsStr::new);
+    let mut again = in_namespace("exec \"$@\"", &[&[program.as_os_str()], &test[..]].concat());
+    let status = tokio::task::spawn_blocking(move || again.status().unwrap());
+    assert!(status.await.unwrap().success());
+}
+
+async fn fill(disk: &Path) {
+    let path = disk.join("cache.sqlite3");
+    let cache = Cache::new(Sqlite::builder(&path).connect().await.unwrap());
+    let rest = disk.join("rest");
+    let report = outage(
+        "SQLite on a disk that is full, then room again",
+        cache,
+        async || {
+            let everything = fs::write(&rest, vec![1; 24 << 20]);
+            assert!(everything.is_err(), "it was to be full");
+        },
+        async || fs::remove_file(&rest).unwrap(),
+    );
+    survived(&report.await);
 }
