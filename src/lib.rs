@@ -116,5 +116,8 @@ pub mod sql {
 #[doc = include_str!("../docs/backends.md")]
 pub mod backends {}
 #[cfg(doc)]
+#[doc = include_str!("../docs/faults.md")]
+pub mod faults {}
+#[cfg(doc)]
 #[doc = include_str!("../docs/semantics.md")]
 pub mod semantics {}
